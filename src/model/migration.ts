@@ -1,0 +1,83 @@
+// Promises: the configuration a user writes in switchback.config.ts, typed by defineMigration. Secrets are names of environment
+// variables, never values.
+
+export interface TableConfig {
+  /** The column whose value is the aggregate's key. */
+  readonly partitionKey: string
+  /** Name on the target; the table's own name by default. */
+  readonly targetName?: string
+  /** Foreign keys that leave the aggregate, by name, which the user accepts as unenforced (found by an anti-join). */
+  readonly acceptForeignKeys?: readonly string[]
+}
+
+export type TargetConfig =
+  | {
+      readonly kind: 'dynamodb'
+      readonly endpoint?: string
+      readonly region: string
+      /** Environment variables that hold the credentials. Default AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. */
+      readonly accessKeyIdEnv?: string
+      readonly secretAccessKeyEnv?: string
+      readonly tablePrefix?: string
+    }
+  | { readonly kind: 'memory'; readonly port: number; readonly host?: string }
+
+/** A statement that must be true on both stores, e.g. balance = sum of entries. Rows returned are violations. */
+export interface BusinessInvariant {
+  readonly name: string
+  /** SQL over the mapped tables that returns the aggregates that violate it, key first. */
+  readonly violations: string
+}
+
+export interface MigrationConfig {
+  /** Names the move: lower-case letters, digits and underscores. */
+  readonly migration: string
+  readonly source: {
+    /** Environment variable that holds the connection string of the role that runs Switchback. */
+    readonly urlEnv: string
+    /** Standbys that may be promoted: application_name of each (protocols.md, Durable control). */
+    readonly standbys?: readonly string[]
+    readonly standbyLostMs?: number
+  }
+  readonly target: TargetConfig
+  /** By `schema.table`. */
+  readonly tables: Readonly<Record<string, TableConfig>>
+  readonly gateway?: {
+    readonly host?: string
+    readonly port?: number
+    readonly adminPort?: number
+    readonly unroutableReads?: 'refuse' | 'stale-ok'
+    readonly fifo?: boolean
+    readonly limits?: Partial<GatewayLimits>
+  }
+  readonly controller?: {
+    readonly host?: string
+    /** Gateways tell the controller of commits here; the API answers here. */
+    readonly port?: number
+    readonly flipDeadlineMs?: number
+    readonly slotsPerFlip?: number
+  }
+  readonly lease?: { readonly lengthMs?: number; readonly renewMs?: number; readonly marginRatio?: number }
+  readonly invariants?: readonly BusinessInvariant[]
+  /** Path of the Ed25519 private key that signs certificates; made by `init` with mode 0600. */
+  readonly signingKeyFile?: string
+}
+
+export interface GatewayLimits {
+  readonly parkedStatementsMax: number
+  readonly parkDeadlineMs: number
+  readonly queueBytesMax: number
+  readonly sqlBytesMax: number
+  readonly messageBytesMax: number
+  readonly aggregateRowsMax: number
+  readonly transactionRowsMax: number
+  readonly planCacheBytes: number
+  readonly connectionsMax: number
+  readonly loginTimeoutMs: number
+  readonly commitDeadlineMs: number
+}
+
+/** Types the configuration; returns it as it is. */
+export function defineMigration(config: MigrationConfig): MigrationConfig {
+  return config
+}
