@@ -6,12 +6,12 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/app/embe
 let shared: Promise<EmbeddedPostgres> | null = null
 let databases = 0
 
+// At the top of the module: a hook registered inside a test would end with that test.
+after(async () => (await shared)?.stop())
+
 /** The test process's PostgreSQL, started at the first call, stopped when the file's tests are over. */
 export function sharedPostgres(): Promise<EmbeddedPostgres> {
-  if (shared === null) {
-    shared = startEmbeddedPostgres()
-    after(async () => (await shared)?.stop())
-  }
+  shared ??= startEmbeddedPostgres()
   return shared
 }
 

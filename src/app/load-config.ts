@@ -1,0 +1,153 @@
+// Promises: a configuration that has been read and checked, or one clear CONFIG_INVALID that names the field. Secrets are read
+// from the environment only, by the names that the configuration gives.
+import { existsSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { createJiti } from 'jiti'
+import { z } from 'zod'
+import { SwitchbackError } from '../model/errors.ts'
+import type { GatewayLimits, MigrationConfig } from '../model/migration.ts'
+
+export const CONFIG_FILE = 'switchback.config.ts'
+
+export interface LoadedConfig {
+  readonly config: MigrationConfig
+  readonly file: string
+}
+
+const port = z.number().int().min(0).max(65535)
+const positive = z.number().int().positive()
+const name = z.string().regex(/^[a-z][a-z0-9_]{0,39}$/, 'must be lower-case letters, digits and underscores, at most 40')
+const envName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'must be the name of an environment variable, not its value')
+
+const target = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('dynamodb'),
+    endpoint: z.url().optional(),
+    region: z.string().min(1),
+    accessKeyIdEnv: envName.optional(),
+    secretAccessKeyEnv: envName.optional(),
+    tablePrefix: z
+      .string()
+      .regex(/^[A-Za-z0-9_.-]{0,40}$/)
+      .optional(),
+  }),
+  z.strictObject({ kind: z.literal('memory'), port, host: z.string().optional() }),
+])
+
+const limits = z
+  .strictObject({
+    parkedStatementsMax: positive,
+    parkDeadlineMs: positive,
+    queueBytesMax: positive,
+    sqlBytesMax: positive,
+    messageBytesMax: positive,
+    aggregateRowsMax: positive,
+    transactionRowsMax: positive,
+    planCacheBytes: positive,
+    connectionsMax: positive,
+    loginTimeoutMs: positive,
+    commitDeadlineMs: positive,
+  } satisfies Record<keyof GatewayLimits, z.ZodNumber>)
+  .partial()
+
+const schema = z.strictObject({
+  migration: name,
+  source: z.strictObject({ urlEnv: envName, standbys: z.array(z.string().min(1)).optional(), standbyLostMs: positive.optional() }),
+  target,
+  tables: z
+    .record(
+      z.string().regex(/^[^.]+\.[^.]+$/, 'must be schema.table'),
+      z.strictObject({
+        partitionKey: z.string().min(1),
+        targetName: z.string().min(1).optional(),
+        acceptForeignKeys: z.array(z.string()).optional(),
+      }),
+    )
+    .refine((tables) => Object.keys(tables).length > 0, 'names no table'),
+  gateway: z
+    .strictObject({
+      host: z.string(),
+      port,
+      adminPort: port,
+      unroutableReads: z.enum(['refuse', 'stale-ok']),
+      fifo: z.boolean(),
+      limits,
+    })
+    .partial()
+    .optional(),
+  controller: z
+    .strictObject({ host: z.string(), port, flipDeadlineMs: positive, slotsPerFlip: positive.max(4096) })
+    .partial()
+    .optional(),
+  lease: z
+    .strictObject({ lengthMs: positive, renewMs: positive, marginRatio: z.number().min(0).max(1) })
+    .partial()
+    .optional(),
+  invariants: z.array(z.strictObject({ name: z.string().min(1), violations: z.string().min(1) })).optional(),
+  signingKeyFile: z.string().min(1).optional(),
+})
+
+export const GATEWAY_LIMITS: GatewayLimits = {
+  parkedStatementsMax: 10_000,
+  parkDeadlineMs: 10_000,
+  queueBytesMax: 64 * 1024 * 1024,
+  sqlBytesMax: 256 * 1024,
+  messageBytesMax: 64 * 1024 * 1024,
+  aggregateRowsMax: 10_000,
+  transactionRowsMax: 500,
+  planCacheBytes: 32 * 1024 * 1024,
+  connectionsMax: 5_000,
+  loginTimeoutMs: 10_000,
+  commitDeadlineMs: 5_000,
+}
+
+/** Throws CONFIG_MISSING, CONFIG_INVALID. */
+export async function loadConfig(path: string | undefined, folder = process.cwd()): Promise<LoadedConfig> {
+  const file = resolve(folder, path ?? CONFIG_FILE)
+  if (!existsSync(file)) throw new SwitchbackError('CONFIG_MISSING', { file })
+  return { config: checkConfig(await read(file), file), file }
+}
+
+export function checkConfig(value: unknown, file: string): MigrationConfig {
+  const parsed = schema.safeParse(value)
+  if (parsed.success) {
+    const lease = leaseSettings(parsed.data as MigrationConfig)
+    if (lease.renewMs * 2 > lease.lengthMs) {
+      throw new SwitchbackError('CONFIG_INVALID', {
+        file,
+        problem: `lease.renewMs (${lease.renewMs}) must be at most half of lease.lengthMs (${lease.lengthMs})`,
+      })
+    }
+    return parsed.data as MigrationConfig
+  }
+  const problem = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'the default export'}: ${issue.message}`).join('; ')
+  throw new SwitchbackError('CONFIG_INVALID', { file, problem })
+}
+
+export function leaseSettings(config: MigrationConfig): { lengthMs: number; renewMs: number; marginRatio: number; marginMs: number } {
+  const { lengthMs = 3_000, renewMs = 1_000, marginRatio = 0.1 } = config.lease ?? {}
+  return { lengthMs, renewMs, marginRatio, marginMs: Math.ceil(lengthMs * marginRatio) }
+}
+
+/** The connection string that the configuration names. Throws SECRET_MISSING. */
+export function sourceUrl(config: MigrationConfig, env: NodeJS.ProcessEnv): string {
+  const url = env[config.source.urlEnv]
+  if (url === undefined || url === '') throw new SwitchbackError('SECRET_MISSING', { variable: config.source.urlEnv })
+  return url
+}
+
+async function read(file: string): Promise<unknown> {
+  const here = dirname(fileURLToPath(import.meta.url))
+  const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
+  const jiti = createJiti(import.meta.url, { alias: { switchback: resolve(here, `../model/migration${extension}`) }, interopDefault: true })
+  try {
+    return await jiti.import(file, { default: true })
+  } catch (error) {
+    throw new SwitchbackError(
+      'CONFIG_INVALID',
+      { file, problem: error instanceof Error ? error.message.split('\n')[0]! : String(error) },
+      error,
+    )
+  }
+}

@@ -1,0 +1,57 @@
+// Promises: what a flip needs from the other engines and from the world, as interfaces; app/ puts them together, the simulator
+// puts its own in.
+import type { Clock } from '../lib/clock.ts'
+import type { FlipRecord, LeaderControl, LeaseRow } from '../model/control.ts'
+import type { Owner, SlotId } from '../model/ids.ts'
+import type { LeaseLimits } from './lease-watch.ts'
+import type { FlipObservation } from './precheck.ts'
+
+export interface DrainReport {
+  readonly entriesApplied: number
+  /** Aggregates that could not be applied, with the reason. */
+  readonly held: readonly { readonly slot: SlotId; readonly because: string }[]
+}
+
+export interface VerifyReport {
+  readonly rowsCompared: number
+  readonly differences: number
+  /** What was left out by the cap, or could not be compared. */
+  readonly notChecked: number
+  readonly firstDifference: string | null
+}
+
+export interface FlipParts {
+  readonly control: LeaderControl
+  /** Resolves when the forward sync has durably applied everything before the marker. */
+  passed(marker: string, signal: AbortSignal): Promise<void>
+  /** Resolves when every outbox entry of these slots is applied in PostgreSQL. `leases` as acked or over, looked at after the park. */
+  drain(slots: readonly SlotId[], leases: readonly LeaseRow[], signal: AbortSignal): Promise<DrainReport>
+  /** What changed since the last settled check of these slots, both sides, capped. */
+  verify(slots: readonly SlotId[], to: Owner, signal: AbortSignal): Promise<VerifyReport>
+  /** Durable control: before a flip routes, standbys have its LSN and the target knows who owns it. */
+  makeDurable(flip: FlipRecord, signal: AbortSignal): Promise<void>
+  /** Resolves at the next sign that a lease row may have changed. */
+  nextWake(signal: AbortSignal): Promise<void>
+  observe(to: Owner, slots: readonly SlotId[]): Promise<FlipObservation>
+  /** Told each step as it begins and ends: progress, metrics, failpoints. */
+  onStep(event: StepEvent): void
+  readonly clock: Clock
+  readonly limits: FlipLimits
+}
+
+export interface StepEvent {
+  readonly flip: string | null
+  readonly step: string
+  readonly phase: 'begin' | 'end'
+  readonly detail: string
+}
+
+export interface FlipLimits {
+  readonly flipDeadlineMs: number
+  readonly forwardLagMaxMs: number
+  readonly lease: LeaseLimits
+  /** Between looks where no wake comes: the fallback, not the way. */
+  readonly pollMs: number
+  /** How long `route` waits for gateways to ack before it goes on without the silent ones (they serve nothing by then). */
+  readonly routeDeadlineMs: number
+}

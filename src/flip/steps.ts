@@ -1,0 +1,147 @@
+// Promises: a flip as a checklist. `plan` prints these steps and `run` executes them: there is no other list. Each step says what
+// it will do, does it under the deadline, and returns what it saw. (protocols.md, The flip; Vitess's cutover is the model.)
+import type { FlipRecord, LeaseRow } from '../model/control.ts'
+import { SwitchbackError } from '../model/errors.ts'
+import type { Owner, SlotId } from '../model/ids.ts'
+import { newBaseFor } from './bases.ts'
+import type { FlipParts } from './parts.ts'
+import { awaitAcks, awaitWriters, describeWriter } from './waits.ts'
+
+/** What the steps of one running flip hand on to each other. */
+export interface FlipRun {
+  flip: FlipRecord
+  leases: readonly LeaseRow[]
+  /** Named when the deadline comes: what the step was waiting for. */
+  waitingFor: readonly string[]
+}
+
+export interface Step {
+  readonly name: string
+  /** After it the flip can only be completed (INV-7). */
+  readonly pointOfNoReturn: boolean
+  describe(slots: readonly SlotId[], to: Owner): string
+  run(parts: FlipParts, run: FlipRun, signal: AbortSignal): Promise<string>
+}
+
+const park: Step = {
+  name: 'park',
+  pointOfNoReturn: false,
+  describe: (slots) =>
+    `set ${slots.length} slots to parking; gateways hold back statements that begin work on them and ack when what was in flight has ended; a gateway that stays silent is waited out until its lease is over`,
+  async run(parts, run, signal) {
+    run.flip = await parts.control.setPhase(run.flip, 'parking', signal)
+    const leases = await awaitAcks(parts, run.flip.epoch, signal, (waiting) => {
+      run.waitingFor = waiting.map((lease) => `gateway ${lease.gateway} (lease ${lease.lease}) to ack epoch ${run.flip.epoch}`)
+    })
+    if (leases === null) return ''
+    run.leases = leases
+    return `${leases.filter((lease) => !lease.over).length} gateways acked, ${leases.filter((lease) => lease.over).length} leases are over`
+  },
+}
+
+const fence: Step = {
+  name: 'fence',
+  pointOfNoReturn: false,
+  describe: () =>
+    'set the slots to fenced in PostgreSQL, so that it refuses every writer, and wait for writers from before the fence to end',
+  async run(parts, run, signal) {
+    run.flip = await parts.control.setPhase(run.flip, 'fenced', signal)
+    const writers = await awaitWriters(parts, run.leases, signal)
+    run.waitingFor = writers.map(describeWriter)
+    return writers.length === 0 ? 'no writer from before the fence is left' : ''
+  },
+}
+
+const drainForward: Step = {
+  name: 'drain',
+  pointOfNoReturn: false,
+  describe: () => 'write a transactional marker into the WAL and wait until the forward sync has durably applied everything before it',
+  async run(parts, run, signal) {
+    const marker = await parts.control.writeMarker(run.flip)
+    run.waitingFor = [`the forward sync to pass the marker ${marker}`]
+    await parts.passed(marker, signal)
+    return 'the forward sync has passed the marker'
+  },
+}
+
+const drainReverse: Step = {
+  name: 'drain',
+  pointOfNoReturn: false,
+  describe: () => 'apply every outbox entry of these slots to PostgreSQL, those of dead gateways included',
+  async run(parts, run, signal) {
+    run.waitingFor = ['the reverse sync to apply the outboxes of these slots']
+    const report = await parts.drain(run.flip.slots, run.leases, signal)
+    if (report.held.length > 0) {
+      throw new SwitchbackError('FLIP_HELD', { flip: run.flip.id, held: report.held.map((h) => `slot ${h.slot}: ${h.because}`) })
+    }
+    return `${report.entriesApplied} entries applied since the park`
+  },
+}
+
+const verify: Step = {
+  name: 'verify',
+  pointOfNoReturn: false,
+  describe: () => 'compare on both sides what changed in these slots since their last settled check',
+  async run(parts, run, signal) {
+    run.waitingFor = ['the comparison of the rows that changed last']
+    const report = await parts.verify(run.flip.slots, run.flip.to, signal)
+    if (report.differences > 0) {
+      throw new SwitchbackError('FLIP_DIFFERENCES', {
+        flip: run.flip.id,
+        differences: report.differences,
+        first: report.firstDifference ?? '',
+      })
+    }
+    return `${report.rowsCompared} rows compared, no difference, ${report.notChecked} not checked`
+  },
+}
+
+const commit: Step = {
+  name: 'commit',
+  pointOfNoReturn: true,
+  describe: (_, to) =>
+    `write the journal, the ownership and a new tenure in one transaction: the point of no return; owner is then the ${to}`,
+  async run(parts, run) {
+    const newBase = await baseOf(parts, run.flip)
+    run.flip = await parts.control.commitFlip(run.flip, { newBase })
+    return `tenure ${run.flip.epoch}, base ${newBase}`
+  },
+}
+
+const route: Step = {
+  name: 'route',
+  pointOfNoReturn: true,
+  describe: () => 'once the commit is durable wherever it must be, gateways take the new owner and run what they held back',
+  async run(parts, run, signal) {
+    await parts.makeDurable(run.flip, signal)
+    const leases = await awaitAcks(parts, run.flip.epoch, signal, () => undefined)
+    return leases === null
+      ? 'some gateways have not acked yet; they serve nothing of these slots until they do'
+      : 'all gateways route to the new owner'
+  },
+}
+
+const cancel = 'before the point of no return a failure or the deadline cancels: fresh epoch, same owner, same tenure'
+
+export const STEPS: Record<Owner, readonly Step[]> = {
+  target: [park, fence, drainForward, verify, commit, route],
+  source: [park, drainReverse, verify, commit, route],
+}
+
+/** What `--dry-run` prints. */
+export function describeFlip(slots: readonly SlotId[], to: Owner): string[] {
+  return [...STEPS[to].map((step, i) => `${i + 1}. ${step.name}: ${step.describe(slots, to)}`), `(${cancel})`]
+}
+
+async function baseOf(parts: FlipParts, flip: FlipRecord): Promise<bigint> {
+  const [view, tenures, walLsn, highestVersion] = await Promise.all([
+    parts.control.view(),
+    parts.control.tenures(),
+    parts.control.currentWalLsn(),
+    parts.control.highestApplied(flip.slots),
+  ])
+  const rows = flip.slots.map((slot) => view.ownership(slot)!)
+  const newest = new Map(tenures.map((record) => [record.slot, record] as const))
+  for (const record of tenures) if (record.tenure >= newest.get(record.slot)!.tenure) newest.set(record.slot, record)
+  return newBaseFor(flip.to, rows, newest, { walLsn, highestVersion })
+}

@@ -1,0 +1,26 @@
+// Promises: after a run, each failed test with its error, and one closing line with the counts; nothing else.
+import type { TestEvent } from 'node:test/reporters'
+
+const SLOW_MS = 20_000
+
+export default async function* summary(source: AsyncIterable<TestEvent>): AsyncGenerator<string> {
+  let [passed, failed, skipped] = [0, 0, 0]
+  const files = new Set<string>()
+  const startedMs = performance.now()
+  for await (const event of source) {
+    if (event.type === 'test:pass' || event.type === 'test:fail') files.add(event.data.file ?? '')
+    const top = event.type === 'test:pass' && event.data.nesting === 0 ? event.data : null
+    if (top?.details.duration_ms !== undefined && top.details.duration_ms > SLOW_MS)
+      yield `slow: ${Math.round(top.details.duration_ms)} ms ${top.name}\n`
+    if (event.type === 'test:pass' && event.data.details.type !== 'suite') {
+      if (event.data.skip !== undefined) skipped++
+      else passed++
+    }
+    if (event.type === 'test:fail' && event.data.details.type !== 'suite') {
+      failed++
+      const error = event.data.details.error
+      yield `\nnot ok: ${event.data.file ?? ''}: ${event.data.name}\n${error.cause instanceof Error ? error.cause.stack : error.message}\n`
+    }
+  }
+  yield `\n${files.size} files, ${Math.round((performance.now() - startedMs) / 1000)} s\n${passed} passed, ${failed} failed, ${skipped} skipped\n`
+}
