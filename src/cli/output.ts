@@ -17,7 +17,11 @@ export interface Output {
 
 const PROGRESS_EVERY_MS = 2_000
 
-export function createOutput(options: { readonly json: boolean; readonly stdout?: NodeJS.WriteStream; readonly stderr?: NodeJS.WriteStream }): Output {
+export function createOutput(options: {
+  readonly json: boolean
+  readonly stdout?: NodeJS.WriteStream
+  readonly stderr?: NodeJS.WriteStream
+}): Output {
   const { json, stdout = process.stdout, stderr = process.stderr } = options
   let open = false
   let lastMs = Number.NEGATIVE_INFINITY

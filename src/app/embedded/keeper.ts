@@ -1,7 +1,9 @@
 // Promises: a server process that does not outlive the one that started it, however that one ends (kill -9 included), and whose
 // temporary folder goes with it. Run as a child of its own: its standard input is the life line. Arguments: one JSON KeeperTask.
+
 import { spawn } from 'node:child_process'
 import { rmSync } from 'node:fs'
+import { nodeArguments } from '../node-arguments.ts'
 
 export interface KeeperTask {
   readonly command: string
@@ -23,7 +25,7 @@ if (process.argv[2] === KEEPER_FLAG) keep(JSON.parse(process.argv[3]!) as Keeper
 
 /** Command line that keeps the task: spawn it with stdin a pipe and end that pipe to stop. */
 export function keeperCommand(task: KeeperTask): { command: string; args: string[] } {
-  return { command: process.execPath, args: [...process.execArgv, new URL(import.meta.url).pathname, KEEPER_FLAG, JSON.stringify(task)] }
+  return { command: process.execPath, args: [...nodeArguments(), new URL(import.meta.url).pathname, KEEPER_FLAG, JSON.stringify(task)] }
 }
 
 function keep(task: KeeperTask): void {

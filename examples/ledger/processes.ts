@@ -1,0 +1,120 @@
+// Promises: the demo's processes, each started by the command a user types, found again after kill -9 as a supervisor would, and all
+// of them gone at the end.
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { nodeArguments } from '../../src/app/node-arguments.ts'
+
+const EXTENSION = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
+const STOP_DEADLINE_MS = 15_000
+const RESTART_AFTER_MS = 200
+
+/** The command line of `switchback ARGS`, as this package runs itself. */
+export function switchback(args: readonly string[]): [command: string, args: string[]] {
+  return [process.execPath, [...nodeArguments(), fileURLToPath(new URL(`../../src/cli/main${EXTENSION}`, import.meta.url)), ...args]]
+}
+
+export interface CommandOptions {
+  readonly cwd: string
+  readonly env: NodeJS.ProcessEnv
+  /** A line of progress, from the command's standard error. */
+  readonly onProgress?: (line: string) => void
+  readonly signal?: AbortSignal
+}
+
+export interface CommandResult {
+  readonly exitCode: number
+  readonly result: Record<string, unknown>
+  readonly stderr: string
+}
+
+/** Runs a command to its end; its last JSON line is the result. */
+export async function runCommand(args: readonly string[], options: CommandOptions): Promise<CommandResult> {
+  const [command, argv] = switchback([...args, '--json'])
+  const child = spawn(command, argv, { cwd: options.cwd, env: options.env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const abort = () => child.kill('SIGINT')
+  options.signal?.addEventListener('abort', abort, { once: true })
+  let stdout = ''
+  let stderr = ''
+  child.stdout.on('data', (chunk: Buffer) => {
+    stdout += chunk.toString('utf8')
+  })
+  child.stderr.on('data', (chunk: Buffer) => {
+    const text = chunk.toString('utf8')
+    stderr = (stderr + text).slice(-20_000)
+    for (const line of text.split('\n')) if (line.trim() !== '') options.onProgress?.(line)
+  })
+  const exitCode = await new Promise<number>((resolve) => child.once('close', (code) => resolve(code ?? 1)))
+  options.signal?.removeEventListener('abort', abort)
+  const lines = stdout.trim().split('\n')
+  let result: Record<string, unknown> = {}
+  try {
+    result = JSON.parse(lines.at(-1) ?? '{}') as Record<string, unknown>
+  } catch {
+    stderr += stdout
+  }
+  return { exitCode, result, stderr }
+}
+
+/** A long-running command that is started again when it dies, until it is stopped. */
+export class Supervised {
+  readonly name: string
+  readonly #args: readonly string[]
+  readonly #options: CommandOptions
+  #child: ChildProcess | null = null
+  #stopping = false
+  #log = ''
+  restarts = 0
+
+  constructor(name: string, args: readonly string[], options: CommandOptions) {
+    this.name = name
+    this.#args = args
+    this.#options = options
+    this.#start()
+  }
+
+  get log(): string {
+    return this.#log
+  }
+
+  get running(): boolean {
+    return this.#child !== null
+  }
+
+  /** kill -9, as a machine that loses power; the supervisor starts it again. False: it is not running just now. */
+  kill(): boolean {
+    return this.#child?.kill('SIGKILL') ?? false
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true
+    const child = this.#child
+    if (child === null) return
+    const ended = new Promise((resolve) => child.once('exit', resolve))
+    child.kill('SIGTERM')
+    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_DEADLINE_MS)
+    await ended
+    clearTimeout(timer)
+  }
+
+  #start(): void {
+    const [command, argv] = switchback(this.#args)
+    const child = spawn(command, argv, { cwd: this.#options.cwd, env: this.#options.env, stdio: ['ignore', 'pipe', 'pipe'] })
+    this.#child = child
+    for (const stream of [child.stdout, child.stderr]) {
+      createInterface({ input: stream }).on('line', (line) => {
+        this.#log = `${this.#log}${line}\n`.slice(-200_000)
+        this.#options.onProgress?.(line)
+      })
+    }
+    child.once('exit', () => {
+      this.#child = null
+      if (this.#stopping) return
+      this.restarts++
+      setTimeout(() => {
+        if (!this.#stopping) this.#start()
+      }, RESTART_AFTER_MS)
+    })
+  }
+}

@@ -1,0 +1,140 @@
+// Promises: the demo's verdict, computed from evidence alone. Pure.
+import type { LedgerReport } from './check.ts'
+import type { LoadCounts, LoadSample } from './load.ts'
+
+export interface Percentiles {
+  readonly p50: number
+  readonly p99: number
+  readonly max: number
+}
+
+export interface FlipWindow {
+  readonly from: string
+  readonly to: string
+  readonly slots: readonly number[]
+  /** Wall clock, milliseconds. */
+  readonly startMs: number
+  readonly endMs: number
+  readonly rollback: boolean
+}
+
+export interface Kill {
+  readonly process: string
+  readonly step: string
+  readonly atMs: number
+}
+
+export interface Evidence {
+  readonly samples: readonly LoadSample[]
+  readonly counts: LoadCounts
+  readonly source: LedgerReport
+  readonly target: LedgerReport
+  readonly acknowledgedOnTarget: number
+  readonly flips: readonly FlipWindow[]
+  readonly kills: readonly Kill[]
+  /** Wall clock windows in which refusals were asked for. */
+  readonly readonlyWindows: readonly (readonly [fromMs: number, toMs: number])[]
+  readonly rollbackDurationMs: number
+  readonly parity: { readonly rowsCompared: number; readonly differences: number; readonly notChecked: number }
+  readonly durationMs: number
+  /** Of whom each account is. */
+  readonly slotOf: (account: number) => number
+}
+
+const ACKNOWLEDGED_MIN = 5_000
+const ON_TARGET_MIN = 1_000
+
+export function demoReport(evidence: Evidence) {
+  const { counts, source, target, flips } = evidence
+  const lost = new Set([...source.lost, ...target.lost]).size
+  const doubled = new Set([
+    ...source.doubled,
+    ...target.doubled,
+    ...source.unbalanced.map((id) => `account ${id}`),
+    ...target.unbalanced.map((id) => `account ${id}`),
+  ]).size
+  const refusedElsewhere = evidence.samples.filter(
+    (sample) => sample.kind === 'write' && sample.outcome === 'refused' && !insideAny(sample, evidence.readonlyWindows),
+  ).length
+  const unknownAllowed = unknownAtKills(evidence)
+  const failures = [
+    ...fail(
+      counts.acknowledgedWrites < ACKNOWLEDGED_MIN,
+      `only ${counts.acknowledgedWrites} writes were acknowledged, fewer than ${ACKNOWLEDGED_MIN}`,
+    ),
+    ...fail(
+      evidence.acknowledgedOnTarget < ON_TARGET_MIN,
+      `only ${evidence.acknowledgedOnTarget} of them on the target, fewer than ${ON_TARGET_MIN}`,
+    ),
+    ...fail(lost > 0, `${lost} acknowledged writes are lost`),
+    ...fail(doubled > 0, `${doubled} writes took effect twice, or although refused`),
+    ...fail(counts.staleReads > 0, `${counts.staleReads} reads were stale`),
+    ...fail(counts.halfReads > 0, `${counts.halfReads} reads saw half a transaction`),
+    ...fail(evidence.parity.differences > 0, `${evidence.parity.differences} rows differ`),
+    ...fail(evidence.parity.notChecked > 0, `${evidence.parity.notChecked} rows were not compared`),
+    ...fail(refusedElsewhere > 0, `${refusedElsewhere} writes were refused outside the read-only window`),
+    ...fail(
+      counts.unknownWrites > unknownAllowed,
+      `${counts.unknownWrites} writes have an unknown outcome, more than the ${unknownAllowed} in flight at kills`,
+    ),
+  ]
+  const slotted = flips.map((flip) => ({ flip, pauses: pausesOf(evidence, flip) }))
+  const rollback = slotted.filter(({ flip }) => flip.rollback)
+  return {
+    ok: failures.length === 0,
+    failures,
+    acknowledgedWrites: counts.acknowledgedWrites,
+    acknowledgedOnTarget: evidence.acknowledgedOnTarget,
+    unknownWrites: counts.unknownWrites,
+    refusedWrites: counts.refusedWrites,
+    lostWrites: lost,
+    doubledWrites: doubled,
+    staleReads: counts.staleReads,
+    halfReads: counts.halfReads,
+    kills: evidence.kills,
+    flips: slotted
+      .filter(({ flip }) => !flip.rollback)
+      .map(({ flip, pauses }) => ({ from: flip.from, to: flip.to, slots: flip.slots.length, pauseMs: percentiles(pauses) })),
+    readonlyMs: Math.round(evidence.readonlyWindows.reduce((sum, [from, to]) => sum + to - from, 0)),
+    rollback: { pauseMs: percentiles(rollback.flatMap(({ pauses }) => pauses)), durationMs: Math.round(evidence.rollbackDurationMs) },
+    parity: { rowsCompared: evidence.parity.rowsCompared, differences: evidence.parity.differences },
+    durationMs: Math.round(evidence.durationMs),
+  }
+}
+
+/** Of writes to moving slots whose span from intended send to reply overlaps the flip. */
+function pausesOf({ samples, slotOf }: Evidence, flip: FlipWindow): number[] {
+  const moving = new Set(flip.slots)
+  return samples
+    .filter(
+      (sample) =>
+        sample.kind === 'write' &&
+        sample.intendedMs <= flip.endMs &&
+        sample.intendedMs + sample.latencyMs >= flip.startMs &&
+        moving.has(slotOf(sample.account)),
+    )
+    .map((sample) => sample.latencyMs)
+}
+
+/** Writes in flight when something was killed: only these may be unknown. */
+function unknownAtKills({ samples, kills }: Evidence): number {
+  return samples.filter(
+    (sample) =>
+      sample.kind === 'write' && kills.some((kill) => sample.intendedMs <= kill.atMs && sample.intendedMs + sample.latencyMs >= kill.atMs),
+  ).length
+}
+
+function insideAny(sample: LoadSample, windows: Evidence['readonlyWindows']): boolean {
+  return windows.some(([from, to]) => sample.intendedMs + sample.latencyMs >= from && sample.intendedMs <= to)
+}
+
+export function percentiles(values: readonly number[]): Percentiles {
+  if (values.length === 0) return { p50: 0, p99: 0, max: 0 }
+  const sorted = values.toSorted((a, b) => a - b)
+  const at = (share: number) => Math.round(sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)]! * 100) / 100
+  return { p50: at(0.5), p99: at(0.99), max: at(1) }
+}
+
+function fail(failed: boolean, because: string): string[] {
+  return failed ? [because] : []
+}

@@ -1,0 +1,78 @@
+// Promises: what the demo sees of the move from outside, in the control schema's own tables: flips and their times, how many
+// transactions the target has sent back; and the kills that it does in the middle of them.
+import pg from 'pg'
+import type { Supervised } from './processes.ts'
+import type { FlipWindow, Kill } from './report.ts'
+
+export class Watch {
+  readonly #client: pg.Client
+
+  private constructor(client: pg.Client) {
+    this.#client = client
+  }
+
+  static async open(url: string): Promise<Watch> {
+    const client = new pg.Client({ connectionString: url, query_timeout: 30_000, application_name: 'ledger demo' })
+    client.on('error', () => undefined)
+    await client.connect()
+    return new Watch(client)
+  }
+
+  /** The state of the flip that is under way; null: none. */
+  async openFlip(): Promise<{ readonly state: string; readonly to: string } | null> {
+    const { rows } = await this.#client.query<{ state: string; to: string }>(
+      `select state, owner_to as "to" from switchback.flip where state not in ('cancelled', 'routed') order by number desc limit 1`,
+    )
+    return rows[0] ?? null
+  }
+
+  async flips(): Promise<FlipWindow[]> {
+    const { rows } = await this.#client.query<{ to: string; slots: number[]; start_ms: string; steps: { ms: number }[] }>(
+      `select owner_to as "to", slots, (extract(epoch from started_at) * 1000)::text as start_ms, steps
+         from switchback.flip where state = 'routed' order by number`,
+    )
+    return rows.map((row) => {
+      const startMs = Number(row.start_ms)
+      return {
+        from: row.to === 'target' ? 'source' : 'target',
+        to: row.to,
+        slots: row.slots,
+        startMs,
+        endMs: startMs + row.steps.filter((_, i) => i > 1).reduce((sum, step) => sum + step.ms, 0),
+        rollback: row.to === 'source',
+      }
+    })
+  }
+
+  /** Transactions committed on the target that PostgreSQL holds: the sum of the applied versions. */
+  async appliedTransactions(): Promise<number> {
+    const { rows } = await this.#client.query<{ n: string }>('select coalesce(sum(version), 0)::text as n from switchback.applied')
+    return Number(rows[0]!.n)
+  }
+
+  async close(): Promise<void> {
+    await this.#client.end()
+  }
+}
+
+export interface KillPlan {
+  readonly random: () => number
+  readonly victims: readonly Supervised[]
+  readonly say: (text: string) => void
+}
+
+/** Kills one of the victims in the middle of a flip to `owner`, as soon as one is seen. Null: the signal came before. */
+export async function killInsideFlip(watch: Watch, owner: string, plan: KillPlan, signal: AbortSignal): Promise<Kill | null> {
+  while (!signal.aborted) {
+    const flip = await watch.openFlip()
+    if (flip !== null && flip.to === owner) return killOne(plan, `flip to the ${owner}, ${flip.state}`)
+  }
+  return null
+}
+
+export function killOne(plan: KillPlan, step: string): Kill | null {
+  const victim = plan.victims[Math.floor(plan.random() * plan.victims.length)]!
+  if (!victim.kill()) return null
+  plan.say(`kill -9 of ${victim.name} (${step}); its supervisor starts it again.`)
+  return { process: victim.name, step, atMs: Date.now() }
+}

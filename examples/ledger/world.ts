@@ -1,0 +1,119 @@
+// Promises: everything the demo runs on, started with free ports in a temporary folder, and ended in reverse order.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pg from 'pg'
+import { startDynalite } from '../../src/app/embedded/dynalite.ts'
+import { freePort, startEmbeddedPostgres } from '../../src/app/embedded/postgres.ts'
+import type { CommandOptions } from './processes.ts'
+import { LEDGER_SCHEMA, seedSql } from './schema.ts'
+import type { DynamoPlace } from './stores.ts'
+
+export interface World {
+  readonly folder: string
+  readonly databaseUrl: string
+  /** Where the ledger connects. */
+  readonly gatewayUrls: readonly string[]
+  readonly gatewayPorts: readonly number[]
+  readonly dynamo: DynamoPlace
+  readonly journalPath: string
+  readonly command: CommandOptions
+  /** Ends what was deferred, last first; idempotent. */
+  close(): Promise<void>
+  defer(end: () => unknown): void
+}
+
+export interface WorldOptions {
+  readonly accounts: number
+  readonly say: (text: string) => void
+  readonly progress: (line: string) => void
+  readonly signal: AbortSignal
+}
+
+export const TABLE_PREFIX = 'ledger_'
+
+export async function startWorld(options: WorldOptions): Promise<World> {
+  const ends: (() => unknown)[] = []
+  const close = async () => {
+    for (const end of ends.splice(0).reverse()) await end()
+  }
+  try {
+    return await start(options, ends, close)
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+async function start(options: WorldOptions, ends: (() => unknown)[], close: () => Promise<void>): Promise<World> {
+  const folder = mkdtempSync(join(tmpdir(), 'switchback-demo-'))
+  ends.push(() => rmSync(folder, { recursive: true, force: true }))
+  options.say('Starting an embedded PostgreSQL and an embedded DynamoDB-compatible store (dynalite).')
+  const postgres = await startEmbeddedPostgres({ settings: { max_connections: '200', shared_buffers: '128MB' } })
+  ends.push(() => postgres.stop())
+  const dynalite = await startDynalite({})
+  ends.push(() => dynalite.stop())
+  const databaseUrl = await createLedger(postgres.url(), postgres.url('ledger'), options.accounts)
+  const [first, second, controller] = [await freePort(), await freePort(), await freePort()]
+  writeFileSync(join(folder, 'switchback.config.ts'), configText(dynalite.endpoint, first, controller))
+  return {
+    folder,
+    databaseUrl,
+    gatewayUrls: [first, second].map((port) => databaseUrl.replace(/@[^/]+\//, `@127.0.0.1:${port}/`)),
+    gatewayPorts: [first, second],
+    dynamo: { endpoint: dynalite.endpoint, accessKeyId: 'demo', secretAccessKey: 'demo', tablePrefix: TABLE_PREFIX },
+    journalPath: join(folder, 'journal.jsonl'),
+    command: {
+      cwd: folder,
+      env: { ...process.env, LEDGER_DATABASE_URL: databaseUrl, AWS_ACCESS_KEY_ID: 'demo', AWS_SECRET_ACCESS_KEY: 'demo' },
+      onProgress: options.progress,
+      signal: options.signal,
+    },
+    close,
+    defer: (end) => ends.push(end),
+  }
+}
+
+async function createLedger(adminUrl: string, url: string, accounts: number): Promise<string> {
+  const admin = new pg.Client({ connectionString: adminUrl, query_timeout: 60_000 })
+  await admin.connect()
+  await admin.query('create database ledger')
+  await admin.end()
+  const client = new pg.Client({ connectionString: url, query_timeout: 120_000 })
+  await client.connect()
+  await client.query(LEDGER_SCHEMA)
+  await client.query(seedSql(accounts))
+  await client.query('analyze')
+  await client.end()
+  return url
+}
+
+function configText(endpoint: string, gatewayPort: number, controllerPort: number): string {
+  return `import { defineMigration } from 'switchback'
+
+export default defineMigration({
+  migration: 'ledger',
+  source: { urlEnv: 'LEDGER_DATABASE_URL' },
+  target: { kind: 'dynamodb', endpoint: '${endpoint}', region: 'local', tablePrefix: '${TABLE_PREFIX}' },
+  tables: {
+    'public.accounts': { partitionKey: 'id' },
+    'public.entries': { partitionKey: 'account_id' },
+    'public.profiles': { partitionKey: 'account_id' },
+  },
+  gateway: { port: ${gatewayPort} },
+  controller: { port: ${controllerPort} },
+  signingKeyFile: 'switchback.key',
+  invariants: [
+    {
+      name: 'balance = sum of entries',
+      violations: \`
+        select a.id
+          from public.accounts a
+          left join public.entries e on e.account_id = a.id
+         group by a.id, a.balance
+        having a.balance <> coalesce(sum(e.amount), 0)\`,
+    },
+  ],
+})
+`
+}

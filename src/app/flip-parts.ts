@@ -1,0 +1,84 @@
+// Promises: a flip's parts over the real syncs, control schema and stores.
+
+import type { FlipParts, StepEvent } from '../flip/parts.ts'
+import type { FlipObservation } from '../flip/precheck.ts'
+import { systemClock } from '../lib/clock.ts'
+import { Signal } from '../lib/latch.ts'
+import type { Owner, SlotId } from '../model/ids.ts'
+import type { ParityReader } from '../model/parity.ts'
+import { checkGuard } from '../source/guard.ts'
+import type { PostgresLeaderControl } from '../store/leader-control.ts'
+import { leaseSettings } from './load-config.ts'
+import type { Syncs } from './syncs.ts'
+import { verifySlots } from './verify-slots.ts'
+import type { Workspace } from './workspace.ts'
+
+export interface FlipPartsOptions {
+  readonly workspace: Workspace
+  readonly control: PostgresLeaderControl
+  readonly syncs: Syncs
+  readonly source: ParityReader
+  readonly target: ParityReader
+  readonly wayBackProven: () => boolean
+  readonly onStep: (event: StepEvent) => void
+}
+
+const FLIP_DEADLINE_MS = 10_000
+const FORWARD_LAG_MAX_MS = 2_000
+const POLL_MS = 50
+const ROUTE_DEADLINE_MS = 5_000
+
+export function flipParts(options: FlipPartsOptions): FlipParts {
+  const { workspace, control, syncs } = options
+  const { config, mapping, admin } = workspace
+  const lease = leaseSettings(config)
+  const woken = new Signal()
+  control.onLeaseChange(() => woken.notify())
+  return {
+    control,
+    passed: (marker, signal) => syncs.passed(marker, signal),
+    drain: (slots, leases, signal) => syncs.reverse.drain(slots, leases, signal),
+    verify: (slots) => verifySlots({ mapping, source: options.source, target: options.target, recent: syncs.recent }, slots),
+    makeDurable: async () => undefined,
+    nextWake: (signal) => woken.next(signal),
+    observe: (to, slots) => observe(options, to, slots, admin, mapping),
+    onStep: options.onStep,
+    clock: systemClock,
+    limits: {
+      flipDeadlineMs: config.controller?.flipDeadlineMs ?? FLIP_DEADLINE_MS,
+      forwardLagMaxMs: FORWARD_LAG_MAX_MS,
+      lease: { lengthMs: lease.lengthMs, marginMs: lease.marginMs },
+      pollMs: POLL_MS,
+      routeDeadlineMs: ROUTE_DEADLINE_MS,
+    },
+  }
+}
+
+async function observe(
+  options: FlipPartsOptions,
+  to: Owner,
+  slots: readonly SlotId[],
+  admin: Workspace['admin'],
+  mapping: Workspace['mapping'],
+): Promise<FlipObservation> {
+  const { control, syncs } = options
+  const [view, leases, poison, openFlips] = await Promise.all([control.view(), control.leases(), control.poison(), control.openFlips()])
+  const [guardProblems, catalogUnchanged] =
+    to === 'source' ? [[], undefined] : await Promise.all([checkGuard(admin, mapping), control.catalogUnchanged()])
+  return {
+    rows: slots.map((slot) => view.ownership(slot)).filter((row) => row !== undefined),
+    leases,
+    // What the newest finished flip needed acked: a gateway that has not taken it yet is not ready for the next.
+    epoch: view.bindingEpoch ?? 0,
+    poison,
+    forwardLagMs: syncs.forward()?.lagMs,
+    backfillDone: syncs.backfillDone(),
+    guardProblems,
+    catalogUnchanged,
+    wayBackProven: options.wayBackProven(),
+    openFlips: openFlips.map((flip) => flip.id),
+    debts: [],
+    gates: [],
+    standbysNotNamed: [],
+  }
+}

@@ -1,0 +1,79 @@
+// Promises: carries out orders to move slots, batch by batch, so that the pause of one batch does not grow with the ramp; writes
+// progress durably after each; stops before the next flip when the order is held. A new leader goes on where the old one stopped:
+// what has moved is seen in the ownership rows, not remembered.
+import type { Logger } from 'pino'
+import { inBatches } from '../flip/batches.ts'
+import type { FlipParts } from '../flip/parts.ts'
+import { runFlip } from '../flip/run-flip.ts'
+import { hasCode } from '../model/errors.ts'
+import type { SlotId } from '../model/ids.ts'
+import type { Job, JobArguments, Jobs } from '../store/jobs.ts'
+
+type Move = Extract<JobArguments, { kind: 'move' }>
+
+interface FlipDone {
+  readonly id: string
+  readonly to: string
+  readonly slots: number
+  readonly windowMs: number
+}
+
+export interface MoveParts {
+  readonly jobs: Jobs
+  readonly token: number
+  readonly flips: FlipParts
+  readonly slotsPerFlip: number
+  readonly log: Logger
+  /** Before the first key may go to the target. */
+  arm(signal: AbortSignal): Promise<readonly string[]>
+  setReadOnly(slots: readonly SlotId[], readOnly: boolean, signal: AbortSignal): Promise<number>
+}
+
+/** A flip that was cancelled (a long transaction, a gateway that restarted) is tried again so often before the order fails. */
+const CANCELLED_TRIES_MAX = 6
+const RETRY_MS = 250
+
+export async function runMoveJob(parts: MoveParts, job: Job, move: Move, signal: AbortSignal): Promise<void> {
+  const { jobs, token, flips, log } = parts
+  const startedMs = flips.clock.monotonicMs()
+  if (move.to === 'target') for (const note of await parts.arm(signal)) log.warn(note)
+  if (move.readOnlyFirst) await parts.setReadOnly(move.slots, true, signal)
+  const done: FlipDone[] = [...((job.progress as { flips?: FlipDone[] }).flips ?? [])]
+  const held: { slot: SlotId; because: string }[] = []
+  const slots = await movable(parts, move)
+  const total = slots.length + done.reduce((sum, flip) => sum + flip.slots, 0)
+  for (const batch of inBatches(slots, parts.slotsPerFlip)) {
+    await progress(parts, job, { flips: done, total, step: `flipping ${batch.length} slots` })
+    const result = await flipUntilDone(parts, move, batch, signal)
+    if (signal.aborted) return
+    held.push(...result.held)
+    done.push({ id: result.flip.id, to: move.to, slots: result.flip.slots.length, windowMs: Math.round(result.windowMs * 10) / 10 })
+  }
+  if (move.readOnlyFirst) await parts.setReadOnly(move.slots, false, signal)
+  await jobs.end(job.id, token, 'done', { flips: done, held, durationMs: Math.round(flips.clock.monotonicMs() - startedMs) })
+}
+
+async function movable(parts: MoveParts, move: Move): Promise<SlotId[]> {
+  const view = await parts.flips.control.view()
+  const slots = move.slots.filter((slot) => view.ownership(slot)?.owner !== move.to)
+  // Going home, neighbours together: fewer outboxes to drain a flip. Going out, in the canary's order: the slots spread evenly.
+  return move.to === 'source' ? slots.toSorted((a, b) => a - b) : slots
+}
+
+async function flipUntilDone(parts: MoveParts, move: Move, batch: readonly SlotId[], signal: AbortSignal) {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await runFlip(parts.flips, move.to, batch, signal)
+    } catch (error) {
+      const again = hasCode(error, 'FLIP_CANCELLED', 'FLIP_NOT_READY') && tries < CANCELLED_TRIES_MAX && !signal.aborted
+      if (!again) throw error
+      parts.log.warn({ error: (error as Error).message, tries }, 'the flip did not go through; tried again')
+      await parts.flips.clock.sleep(RETRY_MS * tries, signal)
+    }
+  }
+}
+
+async function progress(parts: MoveParts, job: Job, at: { flips: readonly FlipDone[]; total: number; step: string }): Promise<void> {
+  const slotsDone = at.flips.reduce((sum, flip) => sum + flip.slots, 0)
+  await parts.jobs.progress(job.id, parts.token, { slotsDone, slotsTotal: at.total, step: at.step, flips: at.flips })
+}

@@ -1,0 +1,196 @@
+// Promises: a controller process: stands by until it leads, leads until it does not, and begins again. One leader at a time; what a
+// dead one left open is taken up first (INV-7).
+import { randomBytes } from 'node:crypto'
+import type { Logger } from 'pino'
+import { resumeFlips } from '../flip/run-flip.ts'
+import { systemClock } from '../lib/clock.ts'
+import { systemRandom } from '../lib/prng.ts'
+import { hasCode, SwitchbackError } from '../model/errors.ts'
+import { targetReader } from '../parity/target-reader.ts'
+import { createApplierRole } from '../source/applier-role.ts'
+import { sourceParityReader } from '../source/parity-reader.ts'
+import { createSource } from '../source/postgres-source.ts'
+import { createReverseApplier, type PostgresReverseApplier } from '../source/reverse-applier.ts'
+import { createJobs } from '../store/jobs.ts'
+import { type PostgresLeaderControl, takeLead } from '../store/leader-control.ts'
+import { leaderApplicationName } from '../store/leadership.ts'
+import { writeReport } from '../store/reports.ts'
+import { controlConnector } from '../store/session.ts'
+import { arm } from './arming.ts'
+import { finalize } from './finalize.ts'
+import { flipParts } from './flip-parts.ts'
+import { runJobs } from './job-loop.ts'
+import { applierRoleOf, originNameOf } from './names.ts'
+import { openWorkspaceTarget } from './open-parts.ts'
+import { type Probe, startProbe } from './probe.ts'
+import { openSyncs, type Syncs } from './syncs.ts'
+import { textQuery, type Workspace } from './workspace.ts'
+
+export interface ControllerOptions {
+  readonly workspace: Workspace
+  readonly env: NodeJS.ProcessEnv
+  readonly name: string
+  readonly log: Logger
+  /** Told when it begins to lead. */
+  readonly onLead?: (token: number) => void
+  readonly signal: AbortSignal
+}
+
+const STANDBY_LOOK_MS = 250
+const AFTER_FAILURE_MS = 500
+const REPORT_MS = 250
+const SLOTS_PER_FLIP = 256
+const ORIGIN_WAIT_MS = 50
+const ORIGIN_TRIES_MAX = 100
+const PARITY_SEGMENTS = 2
+
+export async function runController(options: ControllerOptions): Promise<void> {
+  const { workspace, log, signal, name } = options
+  const connect = controlConnector({ connectionString: workspace.url })
+  let standing = false
+  while (!signal.aborted) {
+    const lost = new AbortController()
+    try {
+      const control = await takeLead({ connect, name, onLost: (error) => lost.abort(error) })
+      if (control === null) {
+        if (!standing) log.info('another controller leads; this one stands by')
+        standing = true
+        await systemClock.sleep(STANDBY_LOOK_MS, signal)
+        continue
+      }
+      standing = false
+      log.info({ token: control.token }, 'this controller leads')
+      await leadOn(options, control, AbortSignal.any([signal, lost.signal])).finally(() => control.close())
+    } catch (error) {
+      if (error instanceof SwitchbackError && error.kind === 'operator') throw error
+      log.warn(
+        { error: error instanceof Error ? (error.stack ?? error.message) : String(error) },
+        'this controller leads no more; it begins again',
+      )
+      await systemClock.sleep(AFTER_FAILURE_MS, signal)
+    }
+  }
+}
+
+async function leadOn(options: ControllerOptions, control: PostgresLeaderControl, signal: AbortSignal): Promise<void> {
+  const { workspace, env } = options
+  const target = await openWorkspaceTarget(workspace, env)
+  let applier: PostgresReverseApplier | null = null
+  let syncs: Syncs | null = null
+  try {
+    await target.prepare(workspace.mapping)
+    applier = await openApplier(workspace, control.token)
+    const source = createSource({
+      url: workspace.url,
+      mapping: workspace.mapping,
+      migration: workspace.config.migration,
+      clock: systemClock,
+      streamApplicationName: leaderApplicationName(control.token, 'stream'),
+    })
+    const ownOrigins = new Set([originNameOf(workspace.config.migration)])
+    syncs = await openSyncs({ workspace, control, source, target, applier, ownOrigins, log: options.log })
+    options.onLead?.(control.token)
+    await workAsLeader(options, control, syncs, targetReader(target, PARITY_SEGMENTS), startProbe(), signal)
+  } finally {
+    await syncs?.close()
+    await applier?.close()
+    await target.close()
+  }
+}
+
+async function workAsLeader(
+  options: ControllerOptions,
+  control: PostgresLeaderControl,
+  syncs: Syncs,
+  target: ReturnType<typeof targetReader>,
+  probe: Probe,
+  signal: AbortSignal,
+): Promise<void> {
+  const { workspace, log } = options
+  const parts = flipParts({
+    workspace,
+    control,
+    syncs,
+    source: sourceParityReader(textQuery(workspace.client)),
+    target,
+    wayBackProven: () => probe.proven(),
+    onStep: ({ flip, step, phase, detail }) => log.info({ flip, step, phase, detail }, 'flip'),
+  })
+  const stop = new AbortController()
+  const onAbort = () => stop.abort()
+  signal.addEventListener('abort', onAbort, { once: true })
+  if (signal.aborted) stop.abort()
+  const work = [
+    syncs.run(stop.signal),
+    report(workspace, control.token, syncs, probe, stop.signal),
+    (async () => {
+      for (const flip of await resumeFlips(parts, stop.signal))
+        log.info({ flip: flip.id, state: flip.state }, 'a flip that was left open is settled')
+      const jobs = createJobs(workspace.session)
+      const applierRole = applierRoleOf(workspace.config.migration)
+      await runJobs(
+        {
+          jobs,
+          token: control.token,
+          flips: parts,
+          slotsPerFlip: workspace.config.controller?.slotsPerFlip ?? SLOTS_PER_FLIP,
+          log,
+          arm: (armSignal) => arm(workspace, control, parts, applierRole, armSignal),
+          finalize: (finalizeSignal) => finalize({ workspace, control, syncs }, finalizeSignal),
+        },
+        stop.signal,
+      )
+    })(),
+  ]
+  try {
+    await Promise.all(work)
+  } finally {
+    stop.abort()
+    await Promise.allSettled(work)
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
+/** An older leader's applier holds the origin until its backend has ended. */
+async function openApplier(workspace: Workspace, token: number): Promise<PostgresReverseApplier> {
+  const role = applierRoleOf(workspace.config.migration)
+  const password = randomBytes(24).toString('base64url')
+  await createApplierRole(workspace.client, { role, password, mapping: workspace.mapping })
+  const url = new URL(workspace.url)
+  url.username = role
+  url.password = password
+  for (let tries = 1; ; tries++) {
+    try {
+      return await createReverseApplier({
+        url: url.toString(),
+        mapping: workspace.mapping,
+        leaderToken: token,
+        originName: originNameOf(workspace.config.migration),
+        clock: systemClock,
+      })
+    } catch (error) {
+      if (!hasCode(error, 'ORIGIN_IN_USE') || tries >= ORIGIN_TRIES_MAX) throw error
+      await systemClock.sleep(ORIGIN_WAIT_MS * systemRandom.next() * 2)
+    }
+  }
+}
+
+async function report(workspace: Workspace, token: number, syncs: Syncs, probe: Probe, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    const forward = syncs.forward()
+    const reverse = syncs.reverse.progress()
+    await writeReport(workspace.session, token, {
+      forwardLagMs: forward === null ? null : Math.round(forward.lagMs),
+      forwardLagBytes: forward === null ? null : forward.lagBytes,
+      forwardTransactions: forward?.transactions ?? 0,
+      frozenSlots: forward?.frozenSlots ?? [],
+      refusedRows: forward?.refused.length ?? 0,
+      reverseLagMs: Math.round(reverse.oldestMs),
+      reverseUnsettled: reverse.itemsUnsettled,
+      reverseCounts: reverse.counts,
+      halted: reverse.halted.length,
+      wayBackProven: probe.proven(),
+    })
+    await systemClock.sleep(REPORT_MS, signal)
+  }
+}

@@ -1,0 +1,129 @@
+// Promises: one look at the move as the control schema has it, with the age of what the leader said (INV-10: old evidence is unknown).
+import { parseLsn } from '../model/ids.ts'
+import { readReport } from '../store/reports.ts'
+import type { Session } from '../store/session.ts'
+import { countViolations } from '../store/violations.ts'
+
+export interface Status {
+  readonly epoch: number
+  readonly bindingEpoch: number | null
+  readonly slots: { readonly source: number; readonly target: number; readonly inFlip: number; readonly readOnly: number }
+  readonly gateways: readonly { readonly gateway: string; readonly lease: string; readonly ackedEpoch: number }[]
+  readonly leader: { readonly token: number; readonly name: string; readonly reportAgeMs: number | null } | null
+  readonly backfill: {
+    readonly state: 'none' | 'running' | 'done'
+    readonly rows: number
+    readonly ranges: number
+    readonly rangesDone: number
+  }
+  readonly slot: {
+    readonly walStatus: string
+    readonly active: boolean
+    readonly lagBytes: number
+    readonly safeWalSizeBytes: number | null
+  } | null
+  readonly syncs: Readonly<Record<string, unknown>> | null
+  readonly jobs: readonly { readonly id: number; readonly order: string; readonly state: string; readonly progress: unknown }[]
+  readonly openFlips: readonly { readonly id: string; readonly to: string; readonly state: string; readonly slots: number }[]
+  readonly poison: readonly { readonly key: string; readonly slot: number; readonly sqlstate: string; readonly message: string }[]
+  readonly violations: number
+  readonly readyForCanary: boolean
+  readonly notReadyBecause: readonly string[]
+}
+
+/** A report older than this says nothing about now. */
+const REPORT_FRESH_MS = 3_000
+
+export async function readStatus(session: Session, slotName: string): Promise<Status> {
+  const rows = async (sql: string, values: readonly unknown[] = []) => session.query(sql, values)
+  const [state] = await rows('select epoch, binding_epoch from switchback.state')
+  const [slots] = await rows(
+    `select count(*) filter (where owner = 'source') as source, count(*) filter (where owner = 'target') as target,
+            count(*) filter (where phase <> 'steady') as in_flip, count(*) filter (where read_only) as read_only from switchback.ownership`,
+  )
+  const leases = await rows('select gateway, id, acked_epoch from switchback.lease where not over order by gateway')
+  const [leader] = await rows('select token, name from switchback.leader where token > 0')
+  const report = await readReport(session)
+  const fresh = report !== null && leader !== undefined && report.ageMs < REPORT_FRESH_MS && report.token === Number(leader['token'])
+  const backfill = await backfillStatus(session)
+  const openJobs = await rows(`select id, kind, state, progress from switchback.job where state in ('open', 'running') order by id`)
+  const openFlips = await rows(
+    `select id, owner_to, state, cardinality(slots) as n from switchback.flip where state not in ('cancelled', 'routed') order by number`,
+  )
+  const poison = await rows('select key, slot, sqlstate, message from switchback.poison order by key limit 100')
+  const syncs = fresh ? report.content : null
+  const because = notReady({ backfill: backfill.state, syncs, gateways: leases.length, poison: poison.length })
+  return {
+    epoch: Number(state!['epoch']),
+    bindingEpoch: state!['binding_epoch'] == null ? null : Number(state!['binding_epoch']),
+    slots: {
+      source: Number(slots!['source']),
+      target: Number(slots!['target']),
+      inFlip: Number(slots!['in_flip']),
+      readOnly: Number(slots!['read_only']),
+    },
+    gateways: leases.map((row) => ({ gateway: row['gateway']!, lease: row['id']!, ackedEpoch: Number(row['acked_epoch']) })),
+    leader:
+      leader === undefined
+        ? null
+        : { token: Number(leader['token']), name: leader['name']!, reportAgeMs: report === null ? null : Math.round(report.ageMs) },
+    backfill,
+    slot: await slotStatus(session, slotName),
+    syncs,
+    jobs: openJobs.map((row) => ({
+      id: Number(row['id']),
+      order: row['kind']!,
+      state: row['state']!,
+      progress: JSON.parse(row['progress']!) as unknown,
+    })),
+    openFlips: openFlips.map((row) => ({ id: row['id']!, to: row['owner_to']!, state: row['state']!, slots: Number(row['n']) })),
+    poison: poison.map((row) => ({ key: row['key']!, slot: Number(row['slot']), sqlstate: row['sqlstate']!, message: row['message']! })),
+    violations: await countViolations(session),
+    readyForCanary: because.length === 0,
+    notReadyBecause: because,
+  }
+}
+
+function notReady(seen: { backfill: string; syncs: Readonly<Record<string, unknown>> | null; gateways: number; poison: number }): string[] {
+  const because: string[] = []
+  if (seen.backfill !== 'done') because.push('The backfill is not done.')
+  if (seen.syncs === null) because.push('No controller has said anything of its syncs in the last seconds.')
+  else {
+    if (seen.syncs['forwardLagMs'] === null) because.push('The forward sync has not begun.')
+    else if (Number(seen.syncs['forwardLagMs']) > 2_000)
+      because.push(`The forward sync is ${String(seen.syncs['forwardLagMs'])} ms behind.`)
+    if (seen.syncs['wayBackProven'] !== true) because.push('The way back has not been proven since the controller started.')
+  }
+  if (seen.gateways === 0) because.push('No gateway holds a lease.')
+  if (seen.poison > 0) because.push(`${seen.poison} aggregates could not be written back to PostgreSQL.`)
+  return because
+}
+
+async function backfillStatus(session: Session): Promise<Status['backfill']> {
+  const [row] = await session.query(
+    `select b.ended_at is not null as done, count(r.id) as ranges, count(r.id) filter (where r.state = 'done') as ranges_done, coalesce(sum(r.rows), 0) as rows
+       from (select * from switchback.backfill order by id desc limit 1) as b
+       left join switchback.backfill_range r on r.backfill = b.id group by 1`,
+  )
+  if (row === undefined) return { state: 'none', rows: 0, ranges: 0, rangesDone: 0 }
+  return {
+    state: row['done'] === 't' ? 'done' : 'running',
+    rows: Number(row['rows']),
+    ranges: Number(row['ranges']),
+    rangesDone: Number(row['ranges_done']),
+  }
+}
+
+async function slotStatus(session: Session, slotName: string): Promise<Status['slot']> {
+  const [row] = await session.query(
+    `select wal_status, active, confirmed_flush_lsn, pg_current_wal_lsn() as now, safe_wal_size from pg_replication_slots where slot_name = $1`,
+    [slotName],
+  )
+  if (row === undefined) return null
+  return {
+    walStatus: row['wal_status'] ?? 'unknown',
+    active: row['active'] === 't',
+    lagBytes: row['confirmed_flush_lsn'] == null ? 0 : Number(parseLsn(row['now']!) - parseLsn(row['confirmed_flush_lsn'])),
+    safeWalSizeBytes: row['safe_wal_size'] == null ? null : Number(row['safe_wal_size']),
+  }
+}

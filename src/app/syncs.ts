@@ -1,0 +1,245 @@
+// Promises: the two syncs of one leader and the feed, put together and run until the lead ends. The forward sync begins when the
+// backfill is done; the reverse sync at once.
+import { randomBytes } from 'node:crypto'
+import type { Logger } from 'pino'
+import { systemClock } from '../lib/clock.ts'
+import { Signal } from '../lib/latch.ts'
+import { systemRandom } from '../lib/prng.ts'
+import type { LeaseRow, ReverseApplier } from '../model/control.ts'
+import type { RoutingView } from '../model/ownership.ts'
+import type { Source } from '../model/source.ts'
+import type { Target } from '../model/target.ts'
+import { newestBackfill } from '../store/backfill-ranges.ts'
+import { publishEndpoint } from '../store/endpoint.ts'
+import type { PostgresLeaderControl } from '../store/leader-control.ts'
+import { recordViolation } from '../store/violations.ts'
+import { type ForwardProgress, runForward } from '../sync/forward.ts'
+import { createReverseSync, type ReverseSync } from '../sync/reverse.ts'
+import { createTenureReader, type TenureReader } from '../sync/tenure-reader.ts'
+import { type FeedServer, startFeedServer } from './feed-server.ts'
+import { RecentRows } from './recent-rows.ts'
+import type { Workspace } from './workspace.ts'
+
+export interface Syncs {
+  readonly reverse: ReverseSync
+  readonly recent: RecentRows
+  readonly tenures: TenureReader
+  forward(): ForwardProgress | null
+  /** Resolves when the forward sync has passed the marker, or when the signal aborts. */
+  passed(marker: string, signal: AbortSignal): Promise<void>
+  backfillDone(): boolean
+  /** Reads lease rows and the view again. */
+  refresh(): Promise<void>
+  view(): RoutingView
+  /** Rejects with what stops the lead. */
+  run(signal: AbortSignal): Promise<void>
+  close(): Promise<void>
+}
+
+export interface SyncsOptions {
+  readonly workspace: Workspace
+  readonly control: PostgresLeaderControl
+  readonly source: Source
+  readonly target: Target
+  readonly applier: ReverseApplier
+  readonly ownOrigins: ReadonlySet<string>
+  readonly log: Logger
+}
+
+const RECENT_ROWS_MAX = 20_000
+const REFRESH_MS = 250
+const BACKFILL_LOOK_MS = 250
+/** Markers kept for a flip that asks a little late. */
+const MARKERS_MAX = 1_000
+
+export async function openSyncs(options: SyncsOptions): Promise<Syncs> {
+  const { workspace, control, log } = options
+  const tenures = await createTenureReader({ control })
+  let view = await control.view()
+  let leases: readonly LeaseRow[] = await control.leases()
+  let feed: FeedServer | null = null
+  const refresh = async () => {
+    ;[view, leases] = await Promise.all([control.view(), control.leases()])
+  }
+  const recent = new RecentRows({ max: RECENT_ROWS_MAX, slotOf: (key) => view.slotOf(key) })
+  const reverse = createReverseSync({
+    target: options.target,
+    applier: rememberApplied(options.applier, recent),
+    leases: () => leases,
+    view: () => view,
+    refreshView: () => void refresh().catch(() => undefined),
+    poison: await control.poison(),
+    onAlarm: (alarm) => log.warn({ alarm }, 'the reverse sync waits'),
+    onPositions: (positions) => feed?.positions(positions),
+    clock: systemClock,
+    random: systemRandom,
+  })
+  const secret = randomBytes(24).toString('base64url')
+  const { host = '127.0.0.1', port = 0 } = workspace.config.controller ?? {}
+  feed = await startFeedServer({
+    host,
+    port,
+    secret,
+    token: control.token,
+    reverse,
+    warn: (details, message) => log.warn(details, message),
+  })
+  await publishEndpoint(workspace.session, { token: control.token, host, port: feed.port, secret })
+  return new LeaderSyncs(options, { tenures, reverse, recent, feed, refresh, view: () => view })
+}
+
+interface Pieces {
+  readonly tenures: TenureReader
+  readonly reverse: ReverseSync
+  readonly recent: RecentRows
+  readonly feed: FeedServer
+  readonly refresh: () => Promise<void>
+  readonly view: () => RoutingView
+}
+
+class LeaderSyncs implements Syncs {
+  readonly reverse: ReverseSync
+  readonly recent: RecentRows
+  readonly tenures: TenureReader
+  readonly #options: SyncsOptions
+  readonly #pieces: Pieces
+  readonly #markers = new Set<string>()
+  readonly #marked = new Signal()
+  #forward: ForwardProgress | null = null
+  #backfillDone = false
+
+  constructor(options: SyncsOptions, pieces: Pieces) {
+    this.#options = options
+    this.#pieces = pieces
+    this.reverse = pieces.reverse
+    this.recent = pieces.recent
+    this.tenures = pieces.tenures
+  }
+
+  forward(): ForwardProgress | null {
+    return this.#forward
+  }
+
+  backfillDone(): boolean {
+    return this.#backfillDone
+  }
+
+  view(): RoutingView {
+    return this.#pieces.view()
+  }
+
+  refresh(): Promise<void> {
+    return this.#pieces.refresh()
+  }
+
+  async passed(marker: string, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const next = this.#marked.next(signal)
+      if (this.#markers.has(marker) || signal.aborted) return
+      await next
+    }
+  }
+
+  /** The first part that fails ends the others; nothing of them runs when this has returned. */
+  async run(signal: AbortSignal): Promise<void> {
+    const stop = new AbortController()
+    const onAbort = () => stop.abort()
+    signal.addEventListener('abort', onAbort, { once: true })
+    const parts = [this.#runForward(stop.signal), this.reverse.run(stop.signal), this.#keepFresh(stop.signal)]
+    try {
+      await Promise.all(parts)
+    } finally {
+      stop.abort()
+      await Promise.allSettled(parts)
+      signal.removeEventListener('abort', onAbort)
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#pieces.feed.close()
+  }
+
+  async #keepFresh(signal: AbortSignal): Promise<void> {
+    const changed = new Signal()
+    const off = this.#options.control.onLeaseChange(() => changed.notify())
+    try {
+      while (!signal.aborted) {
+        const next = changed.next(signal)
+        await this.refresh().catch((error: unknown) =>
+          this.#options.log.warn({ error: String(error) }, 'the view could not be read; tried again'),
+        )
+        await Promise.race([next, systemClock.sleep(REFRESH_MS, signal)])
+      }
+    } finally {
+      off()
+    }
+  }
+
+  async #runForward(signal: AbortSignal): Promise<void> {
+    const { workspace, source, target, log } = this.#options
+    while (!signal.aborted) {
+      const backfill = await newestBackfill(workspace.session)
+      if (backfill?.done) break
+      await systemClock.sleep(BACKFILL_LOOK_MS, signal)
+    }
+    if (signal.aborted) return
+    this.#backfillDone = true
+    log.info('the backfill is done; the forward sync begins')
+    const stream = await source.stream()
+    try {
+      await runForward(
+        {
+          stream,
+          target: rememberPut(target, this.recent),
+          mapping: workspace.mapping,
+          tenures: this.tenures,
+          ownOrigins: this.#options.ownOrigins,
+          onMarker: (content) => this.#passedMarker(content),
+          onViolation: (violation) =>
+            recordViolation(workspace.session, { slot: violation.slot, commitLsn: violation.commitLsn, detail: { ...violation } }),
+          progress: (progress) => {
+            this.#forward = progress
+          },
+          limits: { progressMs: 200 },
+          clock: systemClock,
+          random: systemRandom,
+        },
+        signal,
+      )
+    } finally {
+      await stream.close()
+    }
+  }
+
+  #passedMarker(content: string): void {
+    this.#markers.add(content)
+    if (this.#markers.size > MARKERS_MAX) this.#markers.delete(this.#markers.values().next().value!)
+    this.#marked.notify()
+  }
+}
+
+function rememberPut(target: Target, recent: RecentRows): Pick<Target, 'putRows' | 'scanRows'> {
+  return {
+    async putRows(rows) {
+      await target.putRows(rows)
+      for (const row of rows) recent.changed(row)
+    },
+    scanRows: (options) => target.scanRows(options),
+  }
+}
+
+function rememberApplied(applier: ReverseApplier, recent: RecentRows): ReverseApplier {
+  return {
+    applied: (keys) => applier.applied(keys),
+    positions: () => applier.positions(),
+    savePositions: (positions) => applier.savePositions(positions),
+    async apply(batch) {
+      const outcomes = await applier.apply(batch)
+      batch.forEach(({ key, changes }, i) => {
+        if (outcomes[i] === 'applied')
+          for (const change of changes) recent.changed({ table: change.table, key, clustering: change.clustering })
+      })
+      return outcomes
+    },
+  }
+}

@@ -1,0 +1,45 @@
+// Promises: what every command shares: --config, --json, Ctrl-C as a signal, one clear error, an honest exit code.
+import { Command, Option } from 'commander'
+import { createOutput, type ExitCode, type Output } from './output.ts'
+
+export interface CommandContext {
+  readonly out: Output
+  readonly configPath: string | undefined
+  readonly env: NodeJS.ProcessEnv
+  /** Aborts at the first Ctrl-C or SIGTERM; a second one ends the process at once. */
+  readonly signal: AbortSignal
+}
+
+export type Handler = (context: CommandContext, ...args: never[]) => Promise<ExitCode>
+
+export function command(name: string, summary: string): Command {
+  return new Command(name)
+    .description(summary)
+    .addOption(new Option('-c, --config <file>', 'the configuration').default(undefined, 'switchback.config.ts'))
+    .option('--json', 'one JSON object on standard output, nothing else')
+}
+
+/** Wires a handler: it gets the context, then commander's positional arguments and options. */
+export function handled<A extends unknown[]>(cmd: Command, handler: (context: CommandContext, ...args: A) => Promise<ExitCode>): Command {
+  return cmd.action(async (...all: unknown[]) => {
+    const self = all.at(-1) as Command
+    const options = self.opts<{ config?: string; json?: boolean }>()
+    const out = createOutput({ json: options.json === true })
+    const stop = new AbortController()
+    const onSignal = () => {
+      if (stop.signal.aborted) process.exit(130)
+      stop.abort()
+    }
+    process.on('SIGINT', onSignal)
+    process.on('SIGTERM', onSignal)
+    try {
+      const context: CommandContext = { out, configPath: options.config, env: process.env, signal: stop.signal }
+      process.exitCode = await handler(context, ...(all.slice(0, -1) as A))
+    } catch (error) {
+      process.exitCode = out.error(error)
+    } finally {
+      process.off('SIGINT', onSignal)
+      process.off('SIGTERM', onSignal)
+    }
+  })
+}

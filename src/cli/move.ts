@@ -1,0 +1,57 @@
+// Promises: a move as its command shows it: progress by slots, then the flips and their pauses, in sentences or as JSON.
+
+import { placeOrder } from '../app/place-order.ts'
+import { openWorkspace } from '../app/workspace.ts'
+import { SwitchbackError } from '../model/errors.ts'
+import type { KeyType } from '../model/mapping.ts'
+import type { JobArguments } from '../store/jobs.ts'
+import type { CommandContext } from './command.ts'
+import { bar, type ExitCode } from './output.ts'
+
+export interface FlipSummary {
+  readonly id: string
+  readonly to: string
+  readonly slots: number
+  readonly windowMs: number
+}
+
+export interface MoveResult {
+  readonly flips: readonly FlipSummary[]
+  readonly held: readonly { readonly slot: number; readonly because: string }[]
+  readonly durationMs: number
+  readonly because?: string
+}
+
+/** Places the order that `make` gives for the mapping's key type, and follows it. */
+export async function runMove(
+  context: CommandContext,
+  make: (keyType: KeyType) => Extract<JobArguments, { kind: 'move' }>,
+): Promise<ExitCode> {
+  const workspace = await openWorkspace(context.configPath, context.env)
+  try {
+    const order = make(workspace.mapping.keyType)
+    const job = await placeOrder(
+      workspace.session,
+      order,
+      ({ slotsDone = 0, slotsTotal = order.slots.length, step = 'waiting for the controller' }) =>
+        context.out.progress(`${bar(slotsDone, slotsTotal)} ${slotsDone} of ${slotsTotal} slots, ${step}`),
+      context.signal,
+    )
+    const result = job.result as unknown as MoveResult
+    if (job.state !== 'done') throw new SwitchbackError('JOB_FAILED', { because: result?.because ?? job.state })
+    tellMove(context, order.to, result)
+    context.out.result({ ok: result.held.length === 0, to: order.to, ...result })
+    return result.held.length === 0 ? 0 : 1
+  } finally {
+    await workspace.close()
+  }
+}
+
+function tellMove({ out }: CommandContext, to: string, result: MoveResult): void {
+  const slots = result.flips.reduce((sum, flip) => sum + flip.slots, 0)
+  const longest = Math.max(0, ...result.flips.map((flip) => flip.windowMs))
+  out.line(
+    `${slots} slots are now owned by the ${to === 'source' ? 'source (PostgreSQL)' : 'target'}: ${result.flips.length} flips in ${result.durationMs} ms, the longest window ${Math.round(longest)} ms.`,
+  )
+  for (const { slot, because } of result.held) out.line(`Slot ${slot} stays where it is: ${because}.`)
+}

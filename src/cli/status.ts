@@ -1,0 +1,61 @@
+// Promises: `switchback status`: who owns what, who serves, how far the syncs are, what is under way, what is in the way.
+import type { Command } from 'commander'
+import { slotNameOf } from '../app/names.ts'
+import { readStatus, type Status } from '../app/status.ts'
+import { openWorkspace } from '../app/workspace.ts'
+import { type CommandContext, command, handled } from './command.ts'
+import type { ExitCode } from './output.ts'
+
+export function statusCommand(): Command {
+  return handled(
+    command('status', 'who owns what, who serves, how far the syncs are'),
+    async (context: CommandContext): Promise<ExitCode> => {
+      const workspace = await openWorkspace(context.configPath, context.env)
+      try {
+        const status = await readStatus(workspace.session, slotNameOf(workspace.config.migration))
+        for (const line of tellStatus(status)) context.out.line(line)
+        context.out.result({ ...status })
+        return 0
+      } finally {
+        await workspace.close()
+      }
+    },
+  )
+}
+
+function tellStatus(status: Status): string[] {
+  const { slots, leader, slot, backfill, syncs } = status
+  return [
+    `Keys: ${share(slots.source)} on PostgreSQL, ${share(slots.target)} on the target${slots.inFlip > 0 ? `, ${slots.inFlip} slots in flip` : ''}${slots.readOnly > 0 ? `, ${slots.readOnly} slots read-only` : ''}. Epoch ${status.epoch}.`,
+    leader === null
+      ? 'Controller: none has led yet.'
+      : `Controller: ${leader.name} leads (token ${leader.token})${syncs === null ? ', but has said nothing lately' : ''}.`,
+    status.gateways.length === 0
+      ? 'Gateways: none holds a lease.'
+      : `Gateways: ${status.gateways.map((gateway) => `${gateway.gateway} (acked ${gateway.ackedEpoch})`).join(', ')}.`,
+    backfill.state === 'none'
+      ? 'Backfill: not begun.'
+      : `Backfill: ${backfill.state}, ${backfill.rows} rows, ${backfill.rangesDone} of ${backfill.ranges} ranges.`,
+    slot === null
+      ? 'Replication slot: none.'
+      : `Replication slot: ${slot.walStatus}, ${slot.active ? 'in use' : 'not in use'}, ${slot.lagBytes} bytes behind.`,
+    ...(syncs === null
+      ? []
+      : [
+          `Forward sync: ${text(syncs['forwardLagMs'])} ms behind. Reverse sync: ${text(syncs['reverseLagMs'])} ms behind, ${text(syncs['reverseUnsettled'])} entries not settled.`,
+        ]),
+    ...status.jobs.map((job) => `Job ${job.id}: ${job.order}, ${job.state}.`),
+    ...status.openFlips.map((flip) => `Flip ${flip.id} to the ${flip.to}: ${flip.state}, ${flip.slots} slots.`),
+    ...status.poison.map((p) => `Poison: key ${p.key} (slot ${p.slot}) ${p.sqlstate} ${p.message}`),
+    ...(status.violations > 0 ? [`VIOLATIONS: ${status.violations} writes reached PostgreSQL while the target owned their keys.`] : []),
+    status.readyForCanary ? 'Ready for a canary.' : `Not ready for a canary: ${status.notReadyBecause.join(' ')}`,
+  ]
+}
+
+function share(slots: number): string {
+  return `${((slots / 4096) * 100).toFixed(slots % 41 === 0 ? 0 : 1)} %`
+}
+
+function text(value: unknown): string {
+  return value === null || value === undefined ? 'unknown' : String(value)
+}

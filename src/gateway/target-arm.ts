@@ -1,0 +1,264 @@
+// Promises: statements of moved keys, answered as PostgreSQL would have answered them: prepared and described by PostgreSQL,
+// permitted by PostgreSQL, run by the executor (gateway.md, Plans). A batch's replies leave together, when its work is done.
+import { hasCode, SwitchbackError } from '../model/errors.ts'
+import type { AggregateAddress, Isolation } from '../model/executor.ts'
+import type { AggregateKey } from '../model/key.ts'
+import type { Ownership } from '../model/ownership.ts'
+import type { KeyedPlan, Params, PlannedStatement, StatementEnv, StatementResult } from '../model/plan.ts'
+import { encodeBackend } from '../wire/backend.ts'
+import type { Format } from '../wire/frontend.ts'
+import { BIND_COMPLETE, CLOSE_COMPLETE, commandComplete, NO_DATA, PARSE_COMPLETE, PORTAL_SUSPENDED, SYNC } from './messages.ts'
+import type { SessionCore } from './session-core.ts'
+import type { Prepared } from './statements.ts'
+import type { Step } from './steps.ts'
+import { IDLE, nowTextOf, type Portal, type TargetState } from './transaction.ts'
+import { canonicalParams, encodeRows, withFormats } from './values.ts'
+
+/** The aggregate's place changed its owner before anything of the statement was sent: it is routed again. */
+export class RouteAgain extends Error {
+  override readonly name = 'RouteAgain'
+}
+
+export interface TargetRoute {
+  readonly row: Ownership
+  readonly key: AggregateKey
+  readonly writes: boolean
+}
+
+/** Opens the transaction on the target that a held BEGIN, or a batch without one, stands for. */
+export function openOnTarget(core: SessionCore, route: TargetRoute): TargetState {
+  const { gate, executor } = core.context
+  const before = core.transaction
+  const lease = gate.lease
+  if (lease === null) throw new SwitchbackError('NO_LEASE')
+  const isolation: Isolation = before.kind === 'held' ? before.isolation : 'read committed'
+  const address = addressOf(core, route)
+  const transaction = executor.begin(lease, address, { isolation })
+  const work = gate.beginTarget({
+    slot: route.row.slot,
+    writes: true,
+    explicit: true,
+    // protocols.md, The flip, 3: ended unless its compare-and-set has been sent.
+    interrupt: (because) => {
+      if (!transaction.committing) interruptTarget(state, because)
+    },
+  })
+  const state: TargetState = {
+    kind: 'target',
+    transaction,
+    work,
+    address,
+    readOnly: before.kind === 'held' ? before.readOnly : core.settings.readOnly,
+    nowText: nowTextOf(core.context.clock.nowMs()),
+    implicit: before.kind !== 'held',
+    interrupted: null,
+  }
+  core.transaction = state
+  return state
+}
+
+export function interruptTarget(state: TargetState, because: SwitchbackError): void {
+  state.interrupted ??= because
+  state.transaction.abort()
+  state.work.end()
+}
+
+export function abortTarget(core: SessionCore, state: TargetState): void {
+  state.transaction.abort()
+  state.work.end()
+  core.transaction = state.implicit ? IDLE : { kind: 'failed' }
+  core.portals.clear()
+}
+
+/** COMMIT. Whatever comes of it, the transaction is over. */
+export async function commitTarget(core: SessionCore, state: TargetState): Promise<void> {
+  try {
+    if (state.interrupted !== null) throw state.interrupted
+    await state.transaction.commit()
+    if (!state.work.lease.holds()) throw new SwitchbackError('OUTCOME_UNKNOWN', { reason: 'the lease of the gateway ended' })
+  } finally {
+    state.transaction.abort()
+    state.work.end()
+    core.transaction = IDLE
+    core.transactionEnded()
+  }
+}
+
+export interface TargetBatch {
+  readonly steps: readonly Step[]
+  readonly route: TargetRoute
+  /** One execution, Sync behind it, and no transaction around it. */
+  readonly autocommit: boolean
+}
+
+/** Runs a segment; its replies in order. Throws what the statement failed with; replies before it are given to `out` first. */
+export async function runStepsOnTarget(core: SessionCore, batch: TargetBatch, out: Buffer[]): Promise<void> {
+  for (const { message, bytes, prepared, portal } of batch.steps) {
+    switch (message.kind) {
+      case 'parse':
+        await core.describe(prepared!)
+        if (message.name !== '') {
+          await core.ask([bytes, SYNC])
+          prepared!.onServer = true
+        }
+        core.statements.set(message.name, prepared!)
+        out.push(PARSE_COMPLETE)
+        break
+      case 'bind':
+        await core.describe(prepared!)
+        portal!.home = 'target'
+        core.portals.set(message.portal, portal!)
+        out.push(BIND_COMPLETE)
+        break
+      case 'describe':
+        await describeOnTarget(core, message.target === 'statement' ? prepared : null, portal, out)
+        break
+      case 'execute':
+        await executePortal(core, batch, portal!, message.rowsMax, out)
+        break
+      case 'close':
+        if (message.target === 'statement') {
+          if (prepared?.onServer === true && message.name !== '') await core.ask([bytes, SYNC])
+          core.statements.delete(message.name)
+        } else core.portals.delete(message.name)
+        out.push(CLOSE_COMPLETE)
+    }
+  }
+}
+
+async function describeOnTarget(core: SessionCore, prepared: Prepared | null, portal: Portal | null, out: Buffer[]): Promise<void> {
+  const described = await core.describe((prepared ?? portal?.prepared)!)
+  if (prepared !== null) out.push(encodeBackend({ kind: 'parameterDescription', parameterTypes: described.paramOids }))
+  const formats: readonly Format[] = prepared === null ? portal!.bind.resultFormats : []
+  if (described.fields === null) out.push(NO_DATA)
+  else out.push(encodeBackend({ kind: 'rowDescription', fields: withFormats(described.fields, formats) }))
+}
+
+async function executePortal(core: SessionCore, batch: TargetBatch, portal: Portal, rowsMax: number, out: Buffer[]): Promise<void> {
+  if (portal.rest === null) {
+    const description = await core.describe(portal.prepared)
+    const params = await canonicalParams(core, portal.bind, description.paramOids)
+    const result = await runKeyed(core, batch, { prepared: portal.prepared, planned: portal.planned, params })
+    const rows = encodeRows(result.rows, { fields: description.fields ?? [], formats: portal.bind.resultFormats }, core)
+    portal.rest = { rows: description.fields === null ? [] : rows, tag: result.commandTag }
+  }
+  const { rows, tag } = portal.rest
+  const shown = rowsMax > 0 ? rows.slice(0, rowsMax) : rows
+  portal.rest = { rows: rows.slice(shown.length), tag }
+  out.push(...shown)
+  // As PostgreSQL: a portal that gave as many rows as asked for is suspended, even if they were the last.
+  if (rowsMax > 0 && shown.length === rowsMax) out.push(PORTAL_SUSPENDED)
+  else out.push(commandComplete(tag.startsWith('SELECT ') ? `SELECT ${shown.length}` : tag))
+}
+
+/** One statement of a simple Query: results in text. */
+export async function runTextOnTarget(
+  core: SessionCore,
+  batch: Omit<TargetBatch, 'steps'>,
+  planned: PlannedStatement,
+  out: Buffer[],
+): Promise<void> {
+  const prepared: Prepared = { sql: planned.sql, declaredOids: [], onServer: false }
+  const description = await core.describe(prepared)
+  const result = await runKeyed(core, batch, { prepared, planned, params: [] })
+  if (description.fields !== null) {
+    out.push(encodeBackend({ kind: 'rowDescription', fields: withFormats(description.fields, []) }))
+    out.push(...encodeRows(result.rows, { fields: description.fields, formats: [] }, core))
+  }
+  out.push(commandComplete(result.commandTag))
+}
+
+interface KeyedStatement {
+  readonly prepared: Prepared
+  readonly planned: PlannedStatement
+  readonly params: Params
+}
+
+async function runKeyed(core: SessionCore, batch: Omit<TargetBatch, 'steps'>, statement: KeyedStatement): Promise<StatementResult> {
+  const plan = statement.planned.plan as KeyedPlan
+  const open = core.transaction.kind === 'target' ? core.transaction : null
+  const readOnly = open?.readOnly ?? core.settings.readOnly
+  if (readOnly && (!plan.readOnly || plan.locks))
+    throw new SwitchbackError('READ_ONLY_TRANSACTION', { what: commandOf(statement.planned.sql) })
+  await core.checkPermission(statement.prepared, await core.describe(statement.prepared))
+  const answers = await core.answers(plan)
+  const env: StatementEnv = {
+    nowText: open?.nowText ?? nowTextOf(core.context.clock.nowMs()),
+    answers,
+    uuid: core.context.uuid,
+  }
+  if (open !== null) return runInTransaction(core, open, plan, statement.params, env)
+  return runAlone(core, batch.route, plan, statement.params, env)
+}
+
+async function runInTransaction(
+  core: SessionCore,
+  open: TargetState,
+  plan: KeyedPlan,
+  params: Params,
+  env: StatementEnv,
+): Promise<StatementResult> {
+  if (open.interrupted !== null) throw open.interrupted
+  try {
+    const result = await untilCanceled(core, open.transaction.execute(plan, params, env))
+    if (open.interrupted !== null) throw open.interrupted
+    if (!open.work.lease.holds()) throw new SwitchbackError('LEASE_OVER', { lease: open.work.lease.id })
+    return result
+  } catch (error) {
+    // What a fence or the lease's end did to it is the reason, not the error that followed from it.
+    throw open.interrupted ?? error
+  }
+}
+
+/** Registered in the same turn as the view is looked at: what was decided before the last await may have changed. */
+async function runAlone(
+  core: SessionCore,
+  route: TargetRoute,
+  plan: KeyedPlan,
+  params: Params,
+  env: StatementEnv,
+): Promise<StatementResult> {
+  const { gate, executor } = core.context
+  const writes = !plan.readOnly || plan.locks
+  const decision = gate.decide({ touch: gate.view!.slotOf(route.key), writes })
+  if (decision.kind === 'refuse') throw decision.error
+  if (decision.kind !== 'target') throw new RouteAgain()
+  const lease = gate.lease
+  if (lease === null) throw new SwitchbackError('NO_LEASE')
+  const address = addressOf(core, { ...route, row: decision.row })
+  const work = gate.beginTarget({ slot: address.slot, writes, explicit: false, interrupt: null })
+  try {
+    const running = executor.autocommit(lease, address, plan, params, env)
+    // A write that has been sent cannot be taken back; a read can be left alone.
+    const result = await (writes ? running : untilCanceled(core, running))
+    if (!lease.holds())
+      throw new SwitchbackError(writes ? 'OUTCOME_UNKNOWN' : 'LEASE_OVER', { lease: lease.id, reason: 'the lease of the gateway ended' })
+    return result
+  } catch (error) {
+    if (hasCode(error, 'AGGREGATE_MOVING')) throw new RouteAgain()
+    throw error
+  } finally {
+    work.end()
+  }
+}
+
+/** A cancel request, or the session's end, before the answer: nothing of a read matters, and a transaction is aborted. */
+function untilCanceled<T>(core: SessionCore, running: Promise<T>): Promise<T> {
+  const { signal } = core.cancel
+  running.catch(() => undefined)
+  return new Promise((resolve, reject) => {
+    const canceled = () => reject(signal.reason instanceof Error ? signal.reason : new SwitchbackError('STATEMENT_CANCELED'))
+    if (signal.aborted) return canceled()
+    signal.addEventListener('abort', canceled, { once: true })
+    running.then(resolve, reject).finally(() => signal.removeEventListener('abort', canceled))
+  })
+}
+
+function addressOf(core: SessionCore, route: TargetRoute): AggregateAddress {
+  const { row, key } = route
+  return { key, slot: row.slot, group: core.context.gate.view!.groupOf(row.slot), tenure: row.tenure, base: row.base }
+}
+
+function commandOf(sql: string): string {
+  return /^\s*(\w+)/.exec(sql)?.[1]?.toUpperCase() ?? 'the statement'
+}

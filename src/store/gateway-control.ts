@@ -1,0 +1,74 @@
+// Promises: a gateway's side of the control schema over PostgreSQL. Gateways renew here themselves, so that a dead controller stops
+// no service (protocols.md, Leases). Each call is one round trip and may be sent again.
+import type { FenceAck, GatewayControl, Renewal } from '../model/control.ts'
+import { SwitchbackError } from '../model/errors.ts'
+import type { LeaseId } from '../model/ids.ts'
+import type { RoutingView } from '../model/ownership.ts'
+import { WAKE_CHANNEL } from './schema-functions.ts'
+import { type Connect, openSession, type Session, type SessionOptions } from './session.ts'
+import { mergedView } from './view-rows.ts'
+
+export interface PostgresGatewayControl extends GatewayControl {
+  close(): Promise<void>
+}
+
+export const GATEWAY_APPLICATION = 'switchback gateway'
+
+/** Connects at the first call, and again by itself after a loss. */
+export function createGatewayControl(
+  options: Pick<SessionOptions, 'connect' | 'clock' | 'random'> & { readonly connect: Connect },
+): PostgresGatewayControl {
+  const listeners = new Set<() => void>()
+  const wake = () => {
+    for (const call of listeners) call()
+  }
+  let opening: Promise<Session> | null = null
+  const session = () => {
+    opening ??= openSession({ ...options, applicationName: GATEWAY_APPLICATION, listen: [WAKE_CHANNEL], onWake: wake }).catch(
+      (error: unknown) => {
+        opening = null // the next call tries again
+        throw error
+      },
+    )
+    return opening
+  }
+  return {
+    async openLease(gateway) {
+      const [row] = await (await session()).query('select switchback.open_lease($1) as lease', [gateway])
+      return row!.lease!
+    },
+    async renew(lease, seen) {
+      return renewal(await session(), lease, seen)
+    },
+    async ack(ack) {
+      await (await session()).query('select switchback.ack($1, $2, $3, $4)', ackValues(ack))
+    },
+    async release(lease) {
+      await (await session()).query('select switchback.release_lease($1)', [lease])
+    },
+    onWake(call) {
+      listeners.add(call)
+      return () => listeners.delete(call)
+    },
+    async close() {
+      await (await opening?.catch(() => null))?.close()
+    },
+  }
+}
+
+async function renewal(session: Session, lease: LeaseId, seen: RoutingView | null): Promise<Renewal | 'over'> {
+  const [row] = await session.query(
+    'select r.over, r.epoch, r.binding_epoch, r.owned, r.pins, r.rights, r.catalog from switchback.renew($1, $2) r',
+    [lease, seen?.epoch ?? 0],
+  )
+  if (row!.over === 't') return 'over'
+  // INV: an epoch never goes back; one that does is another timeline of PostgreSQL (protocols.md, Durable control).
+  if (seen !== null && Number(row!.epoch) < seen.epoch) {
+    throw new SwitchbackError('EPOCH_STALE', { expected: seen.epoch, slot: 'all', actual: Number(row!.epoch) })
+  }
+  return { view: mergedView(row!, seen), rightsDigest: row!.rights!, catalogDigest: row!.catalog! }
+}
+
+function ackValues(ack: FenceAck): unknown[] {
+  return [ack.lease, ack.epoch, JSON.stringify(Object.fromEntries(ack.nextSequences)), JSON.stringify(ack.excused)]
+}

@@ -1,0 +1,64 @@
+// Promises: the control schema's text rows become the model's words here, and nowhere else.
+import type { FlipRecord, FlipState, FlipStep } from '../model/control.ts'
+import { NO_LSN, type Owner, parseLsn } from '../model/ids.ts'
+import { type Ownership, type Phase, type Pin, RoutingView, type TenureRecord } from '../model/ownership.ts'
+import type { TextRow } from './session.ts'
+
+/** The view of `switchback.view_since` merged into the one seen before. */
+export function mergedView(row: TextRow, seen: RoutingView | null): RoutingView {
+  const change = {
+    epoch: Number(row.epoch),
+    bindingEpoch: row.binding_epoch == null ? null : Number(row.binding_epoch),
+    rows: ownershipRows(row.owned ?? null),
+    pins: pinsOf(row.pins ?? null),
+  }
+  return seen === null ? new RoutingView(change) : seen.with(change)
+}
+
+function ownershipRows(text: string | null): Ownership[] {
+  if (text === null) return []
+  return text.split(';').map((line) => {
+    const [slot, owner, phase, readOnly, epoch, tenure, base] = line.split(',')
+    return {
+      slot: Number(slot),
+      owner: owner as Owner,
+      phase: phase as Phase,
+      readOnly: readOnly === '1',
+      epoch: Number(epoch),
+      tenure: Number(tenure),
+      base: BigInt(base!),
+    }
+  })
+}
+
+function pinsOf(text: string | null): Pin[] {
+  if (text === null) return []
+  return (JSON.parse(text) as [string, number, number][]).map(([key, slot, parent]) => ({ key, slot, parent }))
+}
+
+export function tenureOf(row: TextRow): TenureRecord {
+  return {
+    slot: Number(row.slot),
+    tenure: Number(row.tenure),
+    owner: row.owner as Owner,
+    base: BigInt(row.base!),
+    firstLsn: row.first_lsn == null ? NO_LSN : parseLsn(row.first_lsn),
+  }
+}
+
+export function flipOf(row: TextRow): FlipRecord {
+  return {
+    id: row.id!,
+    to: row.owner_to as Owner,
+    slots: row.slots!.split(',').map(Number),
+    state: row.state as FlipState,
+    epoch: Number(row.epoch),
+    deadlineMs: Number(row.deadline_ms),
+    startedAt: row.started_at!,
+    steps: JSON.parse(row.steps!) as FlipStep[],
+  }
+}
+
+export function sequencesOf(text: string): ReadonlyMap<number, number> {
+  return new Map(Object.entries(JSON.parse(text) as Record<string, number>).map(([group, next]) => [Number(group), next]))
+}

@@ -1,0 +1,45 @@
+// Promises: what may be tried again is tried again, for ever but counted, with backoff; what may not ends the caller.
+import { BugError } from '../lib/assert.ts'
+import { type BackoffLimits, backoffMs } from '../lib/backoff.ts'
+import type { Clock } from '../lib/clock.ts'
+import type { Random } from '../lib/prng.ts'
+import { SwitchbackError } from '../model/errors.ts'
+
+export interface RetryOptions {
+  readonly clock: Clock
+  readonly random: Random
+  readonly backoff: BackoffLimits
+  /** Named and counted: nothing is retried silently (INV-11). */
+  readonly onRetry: (error: unknown, attempt: number) => void
+}
+
+/** Stores that do not answer and errors without a code may pass; a fence, a violation, a bug, a refusal do not. */
+export function isRetryable(error: unknown): boolean {
+  if (error instanceof SwitchbackError) {
+    return error.kind === 'transient' || error.kind === 'unknown' || error.code.endsWith('_UNREACHABLE')
+  }
+  return !(error instanceof BugError)
+}
+
+export const ABORTED = Symbol('aborted')
+
+/** Resolves with the first success, or with ABORTED once the signal has aborted; rejects with what may not be retried. */
+export async function untilDone<T>(attempt: () => Promise<T>, options: RetryOptions, signal: AbortSignal): Promise<T | typeof ABORTED> {
+  for (let tries = 0; ; tries++) {
+    if (signal.aborted) return ABORTED
+    try {
+      return await attempt()
+    } catch (error) {
+      if (signal.aborted) return ABORTED
+      if (!isRetryable(error)) throw error
+      options.onRetry(error, tries)
+      await options.clock.sleep(backoffMs(tries, options.backoff, options.random), signal)
+    }
+  }
+}
+
+/** How an error is named in counts and progress. */
+export function nameOf(error: unknown): string {
+  if (error instanceof SwitchbackError) return error.code
+  return error instanceof Error ? error.name : typeof error
+}

@@ -1,0 +1,317 @@
+// Promises: every entry of every outbox comes to hand: told by the gateways, or read from the target, where polling is the fallback
+// (slow while a gateway's feed is alive, at once for holes, drains and leases that are over). An outbox is final when its lease is over
+// and it was read once more to its end, by a read that began after that was known. Positions are saved only over runs without a hole,
+// and a bucket is deleted whole once the durable position is past it.
+import { BugError } from '../lib/assert.ts'
+import { backoffMs } from '../lib/backoff.ts'
+import type { OutboxEntry, OutboxId } from '../model/head.ts'
+import type { LeaseId } from '../model/ids.ts'
+import { SLOT_GROUPS } from '../model/key.ts'
+import { bucketsPast, createOutboxTrack, type OutboxTrack } from './outbox-track.ts'
+import { ABORTED, untilDone } from './retry.ts'
+import type { AggregateBook } from './reverse-aggregates.ts'
+import type { Item, OutboxPosition, ReverseContext } from './reverse-parts.ts'
+
+interface ReadState {
+  reading: boolean
+  queued: boolean
+  /** A read that was asked for while one was under way. */
+  again: boolean
+  lastReadMs: number
+  notBeforeMs: number
+  tries: number
+  holeSinceMs: number | null
+  alarmed: boolean
+}
+
+export type Told = 'committed' | 'void' | null
+
+type Track = OutboxTrack<Item>
+
+export class OutboxBook {
+  readonly #context: ReverseContext
+  readonly #aggregates: AggregateBook
+  readonly #tracks = new Map<string, Track>()
+  readonly #reads = new Map<Track, ReadState>()
+  readonly #dirty = new Set<Track>()
+  readonly #started: Map<string, { sequence: number; final: boolean }>
+  #readQueue: Track[] = []
+  #readsUnderWay = 0
+  #saving = false
+  #lastSaveMs = 0
+  #trimQueue: Track[] = []
+  #trimming = false
+
+  constructor(context: ReverseContext, aggregates: AggregateBook, positions: readonly OutboxPosition[]) {
+    this.#context = context
+    this.#aggregates = aggregates
+    this.#started = new Map(positions.map((p) => [`${p.group}/${p.lease}`, { sequence: p.sequence, final: p.final }]))
+    for (const position of positions) if (!position.final) this.track(position)
+  }
+
+  track(id: OutboxId): Track {
+    const name = `${id.group}/${id.lease}`
+    let track = this.#tracks.get(name)
+    if (track === undefined) {
+      const start = this.#started.get(name) ?? { sequence: 0, final: false }
+      track = createOutboxTrack<Item>({ group: id.group, lease: id.lease }, start)
+      track.trimmedBuckets = Math.max(0, bucketsPast(start, start.sequence) - this.#context.limits.bucketsDeletedAgainMax)
+      this.#tracks.set(name, track)
+      this.#reads.set(track, {
+        reading: false,
+        queued: false,
+        again: false,
+        lastReadMs: Number.NEGATIVE_INFINITY,
+        notBeforeMs: 0,
+        tries: 0,
+        holeSinceMs: null,
+        alarmed: false,
+      })
+      if (start.sequence > 0) this.#queueTrim(track)
+    }
+    return track
+  }
+
+  tracks(): Iterable<Track> {
+    return this.#tracks.values()
+  }
+
+  /** Durable positions of a lease's outboxes, for a gateway that has just connected. */
+  positionsOf(lease: LeaseId): OutboxPosition[] {
+    const positions: OutboxPosition[] = []
+    for (const { id, saved } of this.#tracks.values()) {
+      if (id.lease === lease && saved.sequence > 0) positions.push({ group: id.group, lease, sequence: saved.sequence, final: saved.final })
+    }
+    return positions
+  }
+
+  offer(id: OutboxId, sequence: number, entry: OutboxEntry, told: Told): void {
+    const track = this.track(id)
+    if (track.isSettled(sequence)) return
+    let item = track.item(sequence)
+    if (item === undefined) {
+      if (track.final) {
+        // Its outbox was read to its end after its lease was over: whatever comes now was never acknowledged nor visible.
+        this.#context.counts.late++
+        return
+      }
+      if (told === 'void') {
+        this.#context.counts.voids++
+        track.settle(sequence)
+        this.moved(track)
+        return
+      }
+      const aggregate = this.#aggregates.of(entry.key, entry.tenure)
+      if (aggregate.halted && this.#aggregates.itemCount >= this.#context.limits.heldItemsMax) {
+        track.hold(sequence)
+        this.moved(track)
+        return
+      }
+      item = { track, sequence, entry, aggregate, seenAtMs: this.#context.now(), told: false, ready: false, applying: false }
+      track.add(sequence, item)
+      this.#aggregates.add(item)
+      this.moved(track)
+    }
+    if (told !== null) this.#tell(item, told)
+    this.#aggregates.evaluate(item.aggregate)
+  }
+
+  #tell(item: Item, told: 'committed' | 'void'): void {
+    const { entry, track, sequence } = item
+    if (told === 'void' && (item.ready || item.applying)) {
+      const because = 'its gateway calls it void, its head or another message committed'
+      this.#context.alarm({ kind: 'contradiction', key: entry.key, lease: track.id.lease, sequence, because })
+      return
+    }
+    item.told = true
+    if (told === 'void') this.#aggregates.settle(item, 'void')
+    else item.ready = true
+  }
+
+  /** To be called whenever a track's position, knowledge or finality may have changed. */
+  moved(track: Track): void {
+    if (track.position() > track.saved.sequence || (track.final && !track.saved.final)) this.#dirty.add(track)
+    this.#context.trackMoved(track)
+  }
+
+  /** Reads an outbox soon, whatever the cadence says. A read that is under way may have begun too early, so another follows it. */
+  readSoon(track: Track): void {
+    const state = this.#reads.get(track)!
+    if (track.final || state.queued) return
+    if (state.reading) {
+      state.again = true
+      return
+    }
+    state.queued = true
+    this.#readQueue.push(track)
+    this.#pumpReads()
+  }
+
+  #pumpReads(): void {
+    const { limits, signal } = this.#context
+    while (!signal.aborted && this.#readsUnderWay < limits.outboxReadsMax && this.#readQueue.length > 0) {
+      const track = this.#readQueue.shift()!
+      const state = this.#reads.get(track)!
+      state.queued = false
+      state.reading = true
+      this.#readsUnderWay++
+      void this.#read(track, state)
+        .catch((error: unknown) => {
+          if (error instanceof BugError) this.#context.fail(error)
+          else this.#context.counted(error)
+          state.notBeforeMs = this.#context.now() + backoffMs(state.tries++, limits.backoff, this.#context.options.random)
+        })
+        .finally(() => {
+          this.#readsUnderWay--
+          state.reading = false
+          state.lastReadMs = this.#context.now()
+          if (state.again) {
+            state.again = false
+            this.readSoon(track)
+          }
+          this.#pumpReads()
+        })
+    }
+  }
+
+  async #read(track: Track, state: ReadState): Promise<void> {
+    const { options, limits, counts, signal } = this.#context
+    // Looked at before the read: only then is the end that it finds the end for good.
+    const over = this.#context.leaseOver(track.id.lease)
+    let after = track.knownUpTo()
+    for (;;) {
+      if (this.#aggregates.itemCount >= limits.itemsMax && this.#aggregates.busy) {
+        state.notBeforeMs = this.#context.now() + limits.tickMs
+        return
+      }
+      counts.outboxReads++
+      const page = await options.target.readOutbox(track.id, after, limits.outboxPageEntries)
+      if (signal.aborted) return
+      for (const { sequence, entry } of page.entries) this.offer(track.id, sequence, entry, null)
+      if (page.end) break
+      const last = page.entries[page.entries.length - 1]
+      if (last === undefined) throw new Error(`an empty page of the outbox ${track.id.group}/${track.id.lease} that is not its end`)
+      after = last.sequence
+    }
+    state.tries = 0
+    if (!over || track.final) return
+    counts.holesClosed += track.finish()
+    this.moved(track)
+  }
+
+  /** Which outboxes are due. */
+  tick(): void {
+    const { options, limits, now } = this.#context
+    const nowMs = now()
+    for (const lease of options.leases()) {
+      const over = this.#context.leaseOver(lease.lease)
+      for (let group = 0; group < SLOT_GROUPS; group++) {
+        if (this.#started.get(`${group}/${lease.lease}`)?.final) continue
+        this.#due(this.track({ group, lease: lease.lease }), over, nowMs)
+      }
+    }
+    if (this.#dirty.size > 0 && !this.#saving && nowMs - this.#lastSaveMs >= limits.positionsSaveMs) void this.#save()
+  }
+
+  #due(track: Track, over: boolean, nowMs: number): void {
+    if (track.final) return
+    const { limits } = this.#context
+    const state = this.#reads.get(track)!
+    if (state.reading || state.queued || nowMs < state.notBeforeMs) return
+    const hole = track.knownUpTo() < track.last
+    if (!hole) {
+      state.holeSinceMs = null
+      state.alarmed = false
+    } else {
+      state.holeSinceMs ??= nowMs
+      if (!state.alarmed && nowMs - state.holeSinceMs > limits.waitAlarmMs) {
+        state.alarmed = true
+        this.#context.alarm({ kind: 'hole', group: track.id.group, lease: track.id.lease, sequence: track.knownUpTo() + 1 })
+      }
+    }
+    const holeDue = hole && nowMs - state.holeSinceMs! >= limits.holeGraceMs && nowMs - state.lastReadMs >= limits.holeGraceMs
+    const everyMs = this.#context.feedAlive(track.id.lease) ? limits.pollFeedAliveMs : limits.pollFeedDeadMs
+    if (over || holeDue || nowMs - state.lastReadMs >= everyMs) this.readSoon(track)
+  }
+
+  async #save(): Promise<void> {
+    const { options, limits, signal } = this.#context
+    this.#saving = true
+    this.#lastSaveMs = this.#context.now()
+    const tracks = [...this.#dirty]
+    this.#dirty.clear()
+    // Final is saved only with the end: a new leader reads such an outbox no more.
+    const positions = tracks.map((track) => {
+      const sequence = track.position()
+      return { group: track.id.group, lease: track.id.lease, sequence, final: track.final && sequence >= track.last }
+    })
+    const retry = {
+      clock: options.clock,
+      random: options.random,
+      backoff: limits.backoff,
+      onRetry: (e: unknown) => this.#context.counted(e),
+    }
+    try {
+      const saved = await untilDone(() => options.applier.savePositions(positions), retry, signal)
+      if (saved === ABORTED) return
+      tracks.forEach((track, i) => {
+        const { sequence, final } = positions[i]!
+        track.saved = { sequence, final }
+        this.#queueTrim(track)
+      })
+      options.onPositions?.(positions)
+    } catch (error) {
+      this.#context.fail(error)
+    } finally {
+      this.#saving = false
+    }
+  }
+
+  /** Resolves when what is settled now is durable as positions; for an orderly end. */
+  async flush(): Promise<void> {
+    if (this.#dirty.size > 0 && !this.#saving && !this.#context.signal.aborted) await this.#save()
+  }
+
+  #queueTrim(track: Track): void {
+    if (bucketsPast(track.saved, track.last) <= track.trimmedBuckets) return
+    this.#trimQueue.push(track)
+    if (!this.#trimming) {
+      this.#trimming = true
+      void this.#trim().finally(() => {
+        this.#trimming = false
+      })
+    }
+  }
+
+  async #trim(): Promise<void> {
+    const { options, limits, counts, signal } = this.#context
+    const retry = {
+      clock: options.clock,
+      random: options.random,
+      backoff: limits.backoff,
+      onRetry: (e: unknown) => this.#context.counted(e),
+    }
+    for (let track = this.#trimQueue.shift(); track !== undefined && !signal.aborted; track = this.#trimQueue.shift()) {
+      const { id } = track
+      while (track.trimmedBuckets < bucketsPast(track.saved, track.last) && !signal.aborted) {
+        const bucket = track.trimmedBuckets
+        const done = await untilDone(() => options.target.deleteBucket(id, bucket), retry, signal).catch((error: unknown) => {
+          // A bucket that stays is waste, never an error of service: counted, and deleted again by the next leader or by finalize.
+          this.#context.counted(error)
+        })
+        if (done === ABORTED) return
+        track.trimmedBuckets++
+        counts.bucketsDeleted++
+      }
+    }
+  }
+
+  /** Entries of a halted aggregate that were not kept are read again. */
+  readHeldAgain(): void {
+    for (const track of this.#tracks.values()) {
+      if (track.heldCount === 0) continue
+      track.forgetHeld()
+      this.readSoon(track)
+    }
+  }
+}

@@ -1,0 +1,173 @@
+// Promises: the target contract over a store in memory and a network in virtual time that loses, delays and doubles what a test, or
+// a seed, says. Rows of one put or read are each put or read at an instant of their own, as on a real store.
+import { SwitchbackError } from '../../src/model/errors.ts'
+import { type Head, type OutboxEntry, type OutboxId, sameHead } from '../../src/model/head.ts'
+import type { RowKey, RowPut, StampedRow } from '../../src/model/row.ts'
+import type { CasResult, RowPage, RowRange, Target } from '../../src/model/target.ts'
+import type { Host, VirtualTime } from './virtual-time.ts'
+
+export type Operation = 'readHead' | 'compareAndSetHead' | 'appendEntry' | 'putRows' | 'readRows' | 'readRange'
+
+/** What becomes of one message. Infinity: it is lost. */
+export interface Fate {
+  readonly requestMs: number
+  readonly replyMs: number
+  /** The store refuses: no effect. */
+  readonly refuse?: SwitchbackError
+  /** A second copy of an idempotent request comes so much later. */
+  readonly againMs?: number
+}
+
+export interface Call {
+  readonly operation: Operation
+  readonly at: number
+  readonly detail: unknown
+}
+
+export const REQUEST_TIMEOUT_MS = 50
+
+export class FakeStore {
+  readonly heads = new Map<string, Head>()
+  readonly outboxes = new Map<string, Map<number, OutboxEntry>>()
+  readonly rows = new Map<string, StampedRow>()
+  /** Only a planted bug turns it off. */
+  comparesStamps = true
+
+  cas(key: string, expected: Head | null, next: Head): CasResult {
+    const head = this.heads.get(key) ?? null
+    if (!sameHead(head, expected)) return { won: false, head }
+    this.heads.set(key, next)
+    return { won: true }
+  }
+
+  outbox({ group, lease }: OutboxId): Map<number, OutboxEntry> {
+    const id = `${group}/${lease}`
+    let outbox = this.outboxes.get(id)
+    if (outbox === undefined) {
+      outbox = new Map()
+      this.outboxes.set(id, outbox)
+    }
+    return outbox
+  }
+
+  put(put: RowPut): void {
+    const id = rowId(put)
+    const stored = this.rows.get(id)
+    if (this.comparesStamps && stored !== undefined && stored.stamp >= put.stamp) return
+    const values = put.values === null ? null : put.values.map((cell, i) => (cell === undefined ? (stored?.values?.[i] ?? null) : cell))
+    this.rows.set(id, { table: put.table, key: put.key, clustering: put.clustering, values, stamp: put.stamp, mark: put.mark })
+  }
+
+  row(key: RowKey): StampedRow | undefined {
+    return this.rows.get(rowId(key))
+  }
+
+  range({ table, key, limit, after }: RowRange): RowPage {
+    const all = [...this.rows.values()].filter((row) => row.table === table && row.key === key)
+    all.sort((a, b) => (a.clustering.join() < b.clustering.join() ? -1 : 1))
+    const from = after === undefined ? 0 : all.findIndex((row) => row.clustering.join() === after.join()) + 1
+    const rows = all.slice(from, from + limit)
+    return { rows, next: from + limit < all.length ? rows.at(-1)!.clustering : null }
+  }
+}
+
+function rowId({ table, key, clustering }: RowKey): string {
+  return `${table}|${key}|${clustering.join('|')}`
+}
+
+export interface Link {
+  readonly time: VirtualTime
+  readonly store: FakeStore
+  readonly host: Host
+  readonly fate: (operation: Operation, detail: unknown) => Fate
+  /** Spread of the instants within one request. Infinity: this part of a batch is lost, and with it the reply. */
+  readonly spreadMs: () => number
+  readonly onCall?: (call: Call) => void
+  readonly maxEntryBytes?: number
+}
+
+/** The store as one process reaches it. */
+export function remoteTarget(link: Link): Target {
+  const { time, store, host, fate, spreadMs } = link
+  const request = <T>(operation: Operation, detail: unknown, parts: readonly (() => void)[], reply: () => T): Promise<T> =>
+    new Promise((resolve, reject) => {
+      link.onCall?.({ operation, at: time.now, detail })
+      const { requestMs, replyMs, refuse, againMs } = fate(operation, detail)
+      const answer = (call: () => void) =>
+        time.on(host, replyMs, () => {
+          timeout()
+          call()
+        })
+      const timeout = time.on(host, REQUEST_TIMEOUT_MS, () =>
+        reject(new SwitchbackError('TARGET_UNKNOWN', { operation, reason: 'timeout' })),
+      )
+      if (againMs !== undefined) time.at(againMs, () => parts.forEach((part) => void part()))
+      if (requestMs === Number.POSITIVE_INFINITY) return
+      if (refuse !== undefined) {
+        time.at(requestMs, () => Number.isFinite(replyMs) && answer(() => reject(refuse)))
+        return
+      }
+      let left = parts.length
+      for (const part of parts) {
+        const spread = parts.length > 1 ? spreadMs() : 0
+        if (spread === Number.POSITIVE_INFINITY) continue
+        time.at(requestMs + spread, () => {
+          part()
+          if (--left > 0) return
+          const value = reply()
+          if (Number.isFinite(replyMs)) answer(() => resolve(value))
+        })
+      }
+    })
+  const missing = () => Promise.reject(new Error('not part of the commit engine'))
+  return {
+    capabilities: { name: 'fake', maxEntryBytes: link.maxEntryBytes ?? 400_000, maxRowBytes: 400_000, strongestRead: 'instant' },
+    readHead(key) {
+      let head: Head | null = null
+      return request('readHead', key, [() => (head = store.heads.get(key) ?? null)], () => head)
+    },
+    compareAndSetHead(key, expected, next) {
+      let result: CasResult | null = null
+      return request('compareAndSetHead', next, [() => (result = store.cas(key, expected, next))], () => result!)
+    },
+    appendEntry(outbox, sequence, entry) {
+      return request('appendEntry', { ...outbox, sequence, entry }, [() => store.outbox(outbox).set(sequence, entry)], () => {})
+    },
+    putRows(rows) {
+      const parts = rows.map((row) => () => store.put(row))
+      return request('putRows', rows, parts, () => {})
+    },
+    readRows(keys) {
+      const found: (StampedRow | undefined)[] = []
+      const parts = keys.map((key, i) => () => {
+        found[i] = store.row(key)
+      })
+      return request('readRows', keys, parts, () => found)
+    },
+    // The set of rows is of one instant; each row's content of its own.
+    readRange(range) {
+      let page: RowPage = { rows: [], next: null }
+      const late = new Map<StampedRow, StampedRow>()
+      const parts = [
+        () => {
+          page = store.range(range)
+        },
+        () => {
+          for (const row of page.rows) if (spreadMs() > 1) late.set(row, store.row(row)!)
+        },
+      ]
+      return request('readRange', range, parts, () => ({ rows: page.rows.map((row) => late.get(row) ?? row), next: page.next }))
+    },
+    prepare: missing,
+    remove: missing,
+    readOutbox: missing,
+    deleteBucket: missing,
+    scanRows: () => {
+      throw new Error('not part of the commit engine')
+    },
+    purgeTombstones: missing,
+    readControl: missing,
+    writeControl: missing,
+    close: () => Promise.resolve(),
+  }
+}
