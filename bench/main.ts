@@ -34,7 +34,11 @@ interface Flags {
 
 async function main(): Promise<number> {
   const program = new Command('bench')
-    .description(`Benches: ${Object.entries(BENCHES).map(([name, { about }]) => `\n  ${name.padEnd(10)}${about}`).join('')}`)
+    .description(
+      `Benches: ${Object.entries(BENCHES)
+        .map(([name, { about }]) => `\n  ${name.padEnd(10)}${about}`)
+        .join('')}`,
+    )
     .argument('<name>', Object.keys(BENCHES).join(', '))
     .option('--json', 'one JSON object on standard output, nothing else')
     .option('--quick', 'a small run: shows that it works')

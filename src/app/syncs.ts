@@ -12,10 +12,11 @@ import type { Target } from '../model/target.ts'
 import { newestBackfill } from '../store/backfill-ranges.ts'
 import { publishEndpoint } from '../store/endpoint.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
+import { readEpoch } from '../store/read-view.ts'
 import { recordViolation } from '../store/violations.ts'
 import { type ForwardProgress, runForward } from '../sync/forward.ts'
 import { createReverseSync, type ReverseSync } from '../sync/reverse.ts'
-import { createTenureReader, type TenureReader } from '../sync/tenure-reader.ts'
+import { createTenureReader } from '../sync/tenure-reader.ts'
 import { type FeedServer, startFeedServer } from './feed-server.ts'
 import { RecentRows } from './recent-rows.ts'
 import type { Workspace } from './workspace.ts'
@@ -23,7 +24,6 @@ import type { Workspace } from './workspace.ts'
 export interface Syncs {
   readonly reverse: ReverseSync
   readonly recent: RecentRows
-  readonly tenures: TenureReader
   forward(): ForwardProgress | null
   /** Resolves when the forward sync has passed the marker, or when the signal aborts. */
   passed(marker: string, signal: AbortSignal): Promise<void>
@@ -54,7 +54,6 @@ const MARKERS_MAX = 1_000
 
 export async function openSyncs(options: SyncsOptions): Promise<Syncs> {
   const { workspace, control, log } = options
-  const tenures = await createTenureReader({ control })
   let view = await control.view()
   let leases: readonly LeaseRow[] = await control.leases()
   let feed: FeedServer | null = null
@@ -85,11 +84,10 @@ export async function openSyncs(options: SyncsOptions): Promise<Syncs> {
     warn: (details, message) => log.warn(details, message),
   })
   await publishEndpoint(workspace.session, { token: control.token, host, port: feed.port, secret })
-  return new LeaderSyncs(options, { tenures, reverse, recent, feed, refresh, view: () => view })
+  return new LeaderSyncs(options, { reverse, recent, feed, refresh, view: () => view })
 }
 
 interface Pieces {
-  readonly tenures: TenureReader
   readonly reverse: ReverseSync
   readonly recent: RecentRows
   readonly feed: FeedServer
@@ -100,7 +98,6 @@ interface Pieces {
 class LeaderSyncs implements Syncs {
   readonly reverse: ReverseSync
   readonly recent: RecentRows
-  readonly tenures: TenureReader
   readonly #options: SyncsOptions
   readonly #pieces: Pieces
   readonly #markers = new Set<string>()
@@ -113,7 +110,6 @@ class LeaderSyncs implements Syncs {
     this.#pieces = pieces
     this.reverse = pieces.reverse
     this.recent = pieces.recent
-    this.tenures = pieces.tenures
   }
 
   forward(): ForwardProgress | null {
@@ -185,6 +181,8 @@ class LeaderSyncs implements Syncs {
     if (signal.aborted) return
     this.#backfillDone = true
     log.info('the backfill is done; the forward sync begins')
+    // Not before: the backfill's begin gives the first tenure its first LSN, at the same epoch.
+    const tenures = await createTenureReader({ control: this.#options.control, epoch: () => readEpoch(workspace.session) })
     const stream = await source.stream()
     try {
       await runForward(
@@ -192,7 +190,7 @@ class LeaderSyncs implements Syncs {
           stream,
           target: rememberPut(target, this.recent),
           mapping: workspace.mapping,
-          tenures: this.tenures,
+          tenures,
           ownOrigins: this.#options.ownOrigins,
           onMarker: (content) => this.#passedMarker(content),
           onViolation: (violation) =>

@@ -29,7 +29,7 @@ export async function verifySlots(
         const [here, there] = [source[i], target[i]].map((row) => (row === undefined ? null : recordText(row)))
         if (here === there) return
         differences++
-        firstDifference ??= `${key.table} ${[key.key, ...key.clustering].join('/')}`
+        firstDifference ??= `${key.table} ${[key.key, ...key.clustering].join('/')}: PostgreSQL ${here ?? 'has no such row'}, the target ${there ?? 'has no such row'}`
       })
     }),
   )

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 // Promises: the `switchback` command. Each command is a file of its own, loaded only when it is called.
+import { setMaxListeners } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { backfillCommand } from './backfill.ts'
@@ -15,6 +16,9 @@ import { rollbackCommand } from './rollback.ts'
 import { statusCommand } from './status.ts'
 import { uninstallCommand } from './uninstall.ts'
 import { upCommand } from './up.ts'
+
+// One signal ends everything in a process: many wait on it, and each takes its listener back.
+setMaxListeners(0)
 
 const program = new Command('switchback')
   .description('Moves a live PostgreSQL service to a distributed NoSQL store, a range of keys at a time, and can always go back.')

@@ -75,6 +75,8 @@ export class FenceGate {
   #mustEnd = new Map<SlotId, Epoch>()
   /** Epoch up to which acks were sent: open PostgreSQL transactions touch no parking slot below it any more. */
   #sealed: Epoch = -1
+  /** A lease has lapsed: INV-8 may have come to bind without this gateway's ack. */
+  #unsure = false
   readonly #works = new Set<WorkState>()
   readonly #flights = new Map<SlotId, number>()
   readonly #parked = new Set<Parked>()
@@ -99,7 +101,7 @@ export class FenceGate {
   /** INV-8 binds: from here on nothing mapped is served without a lease. Once bound, for good. */
   get bound(): boolean {
     const view = this.#view
-    return view !== null && view.bindingEpoch !== null && view.epoch >= view.bindingEpoch
+    return this.#unsure || (view !== null && view.bindingEpoch !== null && view.epoch >= view.bindingEpoch)
   }
 
   get parked(): { readonly statements: number; readonly bytes: number } {
@@ -149,6 +151,7 @@ export class FenceGate {
   /** The lease is over: its works are ended by whoever holds them; parked statements look again and are refused. */
   lapse(): void {
     this.#lease = null
+    this.#unsure = true
     for (const parked of [...this.#parked]) parked.wake()
     this.changed.notify()
   }
@@ -296,13 +299,13 @@ export class FenceGate {
     options: { explicit: boolean; began?: Epoch; snapshot?: boolean },
     interrupt: WorkState['interrupt'],
   ): WorkState {
-    const lease = this.#lease
-    if (lease === null) throw new SwitchbackError('NO_LEASE')
+    const lease = this.#lease ?? NO_LEASE
+    if (lease === NO_LEASE && arm === 'target') throw new SwitchbackError('NO_LEASE')
     const work: WorkState = {
       arm,
       explicit: options.explicit,
       snapshot: options.snapshot ?? false,
-      began: options.began ?? this.#view!.epoch,
+      began: options.began ?? this.#view?.epoch ?? -1,
       lease,
       read: new Set(),
       wrote: new Set(),
@@ -371,6 +374,9 @@ export class FenceGate {
     })
   }
 }
+
+/** Of what was open when a lease had lapsed: it ends at the next look. */
+const NO_LEASE: LeaseHandle = { id: 'none', holds: () => false }
 
 /** Whether an ack of a view in which the slot changed at `epoch` has to wait for the work. */
 function holds(work: Work, slot: SlotId, epoch: Epoch): boolean {

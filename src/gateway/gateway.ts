@@ -43,6 +43,8 @@ export interface GatewayOptions {
   readonly random: Random
   readonly log: GatewayLog
   readonly metrics?: GatewayMetrics
+  /** Gives up a start that waits for its first lease. */
+  readonly signal?: AbortSignal
   /** Each renewal: whoever keeps plans or a catalog looks at its digests. */
   readonly onRenewal?: (renewal: Renewal) => void
 }
@@ -91,6 +93,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   }
   const sessions = new Sessions(context)
   const stop = new AbortController()
+  options.signal?.addEventListener('abort', () => stop.abort(), { once: true })
   const holder = holdLease(options, context, sessions, executor)
   const acks = runAckLoop({
     gate,
@@ -102,6 +105,12 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     failed: (error) => options.log.warn({ error: String(error) }, 'a fence could not be acked; tried again'),
     signal: stop.signal,
   })
+  // INV-8 may bind already: nobody is let in before the first view says so or not.
+  while (gate.view === null && !stop.signal.aborted) await gate.changed.next(stop.signal)
+  if (stop.signal.aborted) {
+    await holder.close()
+    throw new SwitchbackError('GATEWAY_CLOSING')
+  }
   const server = createServer({ noDelay: true }, (socket) => sessions.open(socket))
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
@@ -152,6 +161,8 @@ function holdLease(options: GatewayOptions, context: GatewayContext, sessions: S
       },
       lapsed(lease) {
         log.warn({ lease: lease.id }, 'the lease has ended: mapped work ends with it')
+        // INV-8 may come to bind now without this gateway's ack: nothing passes unlooked at any more.
+        if (!gate.bound) sessions.bind()
         gate.lapse()
         sessions.lapsed()
       },

@@ -208,6 +208,8 @@ export class Session {
   }
 
   #pass(chunk: Buffer): void {
+    // After a suspension the lease is over before its timer has fired.
+    if (!this.#bound && this.#context.gate.lease === null) this.bind()
     const walker = this.#walker
     walker.feed(chunk)
     while (walker.next()) {

@@ -133,7 +133,6 @@ class SlotStream implements ChangeStream {
 
   async *transactions(signal: AbortSignal): AsyncIterable<SourceTransaction> {
     while (!signal.aborted) {
-      const next = this.#came.next(signal)
       const held = this.#buffered.shift()
       if (held !== undefined) {
         this.#bufferedBytes -= held.bytes
@@ -143,7 +142,8 @@ class SlotStream implements ChangeStream {
       }
       if (this.#failure !== null) throw this.#failure
       if (this.#closed) return
-      await next
+      // Nothing ran between the look and this: no wake-up is lost.
+      await this.#came.next(signal)
     }
   }
 

@@ -67,13 +67,13 @@ export function backfillRanges(session: Session, backfill: number) {
     },
     progress: (id: number, worker: string, at: { readonly after: readonly string[]; readonly rows: number; readonly bytes: number }) =>
       one(
-        `update switchback.backfill_range set from_key = $3, rows = rows + $4, bytes = bytes + $5, claimed_at = clock_timestamp()
+        `update switchback.backfill_range set from_key = $3, rows = $4, bytes = $5, claimed_at = clock_timestamp()
           where id = $1 and worker = $2 and state = 'taken' returning 1`,
         [id, worker, [...at.after], at.rows, at.bytes],
       ),
     done: (id: number, worker: string, result: { readonly rows: number; readonly bytes: number; readonly snapshotLsn: Lsn | null }) =>
       one(
-        `update switchback.backfill_range set state = 'done', rows = rows + $3, bytes = bytes + $4, snapshot_lsn = $5
+        `update switchback.backfill_range set state = 'done', rows = $3, bytes = $4, snapshot_lsn = $5
           where id = $1 and worker = $2 and state = 'taken' returning 1`,
         [id, worker, result.rows, result.bytes, result.snapshotLsn === null ? null : formatLsn(result.snapshotLsn)],
       ),

@@ -2,7 +2,8 @@
 // The tenure is found by the commit's LSN in the slot's history, never from current ownership, since a restarted sync sends old
 // changes again (protocols.md, Aggregates; faults.md 55). A history says up to which commits it is complete: a change beyond that
 // must not be stamped by it, or a flip there and back that it has not heard of would give the change too low a stamp (INV-4).
-import type { Lsn, SlotId, Stamp, Tenure } from '../model/ids.ts'
+import { assert } from '../lib/assert.ts'
+import { type Lsn, NO_LSN, type SlotId, type Stamp, type Tenure } from '../model/ids.ts'
 import type { AggregateKey } from '../model/key.ts'
 import type { TenureRecord } from '../model/ownership.ts'
 
@@ -53,6 +54,8 @@ export function extendHistory(history: TenureHistory, completeBelow: Lsn): Tenur
 
 /** Forward: base + (end of the commit record - first LSN of the tenure). Above base, since a record's end lies beyond its start. */
 export function forwardStamp(record: TenureRecord, endLsn: Lsn): Stamp {
+  // Without it the offset would be the whole WAL position: above every stamp to come, and the row frozen for good.
+  assert(record.firstLsn !== NO_LSN, `tenure ${record.tenure} of slot ${record.slot} has no first LSN yet`)
   return record.base + (endLsn - record.firstLsn)
 }
 

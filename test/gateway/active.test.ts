@@ -270,3 +270,14 @@ test('two gateways: each acks a fence for itself, and both serve the moved key',
   for (const db of [a, b]) await db.query('update accounts set balance = balance + 1 where id = $1', [7])
   assert.deepEqual((await a.query('select balance from accounts where id = 7')).rows, [{ balance: '73' }])
 })
+
+test('a gateway whose lease lapsed before INV-8 bound lets nothing mapped through, since it may bind unheard', async () => {
+  await using database = await testDatabase(SCHEMA)
+  await using at = await testGateway(database)
+  await using db = await client(at)
+  assert.deepEqual((await db.query('select balance from accounts where id = 7')).rows, [{ balance: '70' }])
+  at.control.reachable = false
+  await eventually(() => at.gateway.status().lease === null, 'the lease has lapsed')
+  await assert.rejects(db.query('select balance from accounts where id = 7'), { code: '57P03' })
+  assert.deepEqual((await db.query('select note from notes')).rows, [{ note: 'one' }])
+})

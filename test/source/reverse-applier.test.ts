@@ -115,7 +115,7 @@ test('what PostgreSQL refuses is poison: its aggregate halts, the others go on',
   const batch = [
     transaction('2', 1, [entry('2', '1', 'fine')]),
     transaction('1', 1, [account('-1')]),
-    transaction('1', 2, [account('5')]),
+    transaction('1', 2, [entry('1', '1', 'after')]),
     transaction('3', 1, [entry('3', '1', 'fine')]),
   ]
   assert.deepEqual(await applier.apply(batch), ['applied', 'poison', 'poison', 'applied'])

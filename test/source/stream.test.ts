@@ -41,7 +41,7 @@ test('what was not acknowledged comes again, what was acknowledged does not (INV
   await (await world.source.createSlot()).release()
   for (let i = 1; i <= 3; i++) await world.admin.query('insert into public.items values ($1, 1)', [i])
   const idsOf = (all: readonly { changes: readonly SourceChange[] }[]) =>
-    all.map((one) => (one.changes[0]!.kind === 'insert' ? one.changes[0].after[0] : null))
+    all.map(({ changes: [change] }) => (change?.kind === 'insert' ? change.after[0] : null))
   const first = await world.stream()
   const taken = await take(first, (all) => all.length === 3)
   first.acknowledge(taken[0]!.endLsn)
