@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { switchback } from '../examples/ledger/processes.ts'
+import { type CommandOptions, switchback } from '../examples/ledger/processes.ts'
 import type { TargetConfig } from '../src/model/migration.ts'
 import { ACCOUNTS } from './accounts.ts'
 
@@ -15,20 +15,22 @@ export interface Ran {
 
 export interface Workplace {
   run(args: readonly string[], signal: AbortSignal): Promise<Ran>
+  /** For commands that go on running. */
+  readonly command: CommandOptions
   remove(): void
 }
 
 const LOOK_MS = 25
 const COMMAND_MAX_MS = 300_000
 
-export function workplace(migration: string, databaseUrl: string, target: TargetConfig): Workplace {
+export function workplace(migration: string, databaseUrl: string, target: TargetConfig, controllerPort = 0): Workplace {
   const folder = mkdtempSync(join(tmpdir(), 'switchback-bench-'))
   const config = {
     migration,
     source: { urlEnv: 'BENCH_DATABASE_URL' },
     target,
     tables: { [ACCOUNTS]: { partitionKey: 'id' } },
-    controller: { port: 0 },
+    controller: { port: controllerPort },
   }
   writeFileSync(
     join(folder, 'switchback.config.ts'),
@@ -37,6 +39,7 @@ export function workplace(migration: string, databaseUrl: string, target: Target
   const env = { ...process.env, BENCH_DATABASE_URL: databaseUrl, AWS_ACCESS_KEY_ID: 'bench', AWS_SECRET_ACCESS_KEY: 'bench' }
   return {
     run: (args, signal) => run(args, { cwd: folder, env, signal }),
+    command: { cwd: folder, env },
     remove: () => rmSync(folder, { recursive: true, force: true }),
   }
 }

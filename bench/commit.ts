@@ -7,20 +7,18 @@ import { systemRandom } from '../src/lib/prng.ts'
 import type { AggregateAddress, LeaseHandle, TargetExecutor } from '../src/model/executor.ts'
 import type { Head, OutboxEntry } from '../src/model/head.ts'
 import { groupOfHashSlot, hashSlotOf } from '../src/model/key.ts'
-import type { KeyedPlan, StatementEnv } from '../src/model/plan.ts'
 import type { Row, RowChange, RowKey } from '../src/model/row.ts'
 import type { Target } from '../src/model/target.ts'
 import { ACCOUNTS, accountPuts, accountRow, accountsMapping } from './accounts.ts'
+import { DEPOSIT, deposited, STATEMENT_ENV } from './deposit.ts'
 import { type BenchOptions, type Figure, figure, type Measured, median, medianRatio, type Peer, peer, quantile } from './measure.ts'
 import { countTrips } from './round-trips.ts'
 import { dynaliteStore, memoryStore, type Store } from './stores.ts'
 
 const TENURE = 2
 const BASE = 1_000n
-const BALANCE = 3
 const MAPPING = accountsMapping('bench')
 const LEASE: LeaseHandle = { id: 'bench', holds: () => true }
-const ENV: StatementEnv = { nowText: '2026-01-01 00:00:00+00', answers: [], uuid: randomUUID }
 const GOAL = { atMost: 1.25 }
 /** A round's transactions: dynalite takes some milliseconds a call. */
 const TRANSACTIONS: Readonly<Record<string, number>> = { memory: 1_000, dynalite: 300 }
@@ -188,7 +186,7 @@ class World {
     const [before, row] = known === null ? await this.#read(key) : [known.head, known.row]
     const version = (before?.version ?? 0) + 1
     const txnId = randomUUID()
-    const values = row.map((cell, i) => (i === BALANCE ? added(cell!) : cell))
+    const values = deposited(row)
     const changes: readonly RowChange[] = [{ table: ACCOUNTS, clustering: [], values }]
     const prev = before?.txnId ?? null
     const recent = [...(before?.recent ?? []), { version, txnId }].slice(-16)
@@ -224,32 +222,10 @@ function executorOver(target: Target): TargetExecutor {
 async function deposit(engine: TargetExecutor, key: string): Promise<void> {
   const slot = hashSlotOf(key)
   const address: AggregateAddress = { key, slot, group: groupOfHashSlot(slot), tenure: TENURE, base: BASE }
-  const { commandTag } = await engine.autocommit(LEASE, address, DEPOSIT, [key], ENV)
+  const { commandTag } = await engine.autocommit(LEASE, address, DEPOSIT, [key], STATEMENT_ENV)
   if (commandTag !== 'UPDATE 1') throw new Error(`the deposit answered ${commandTag}`)
-}
-
-const DEPOSIT: KeyedPlan = {
-  kind: 'keyed',
-  readOnly: false,
-  locks: false,
-  returnsRows: false,
-  asks: [],
-  insertedRows: 0,
-  key: ([key]) => key!,
-  reads: () => [{ kind: 'point', table: ACCOUNTS, clustering: [] }],
-  run: (_, rows) => {
-    const row = rows.point(ACCOUNTS, [])
-    if (row === undefined) return { rows: [], commandTag: 'UPDATE 0', changes: [] }
-    const values = row.map((cell, i) => (i === BALANCE ? added(cell!) : cell))
-    return { rows: [], commandTag: 'UPDATE 1', changes: [{ table: ACCOUNTS, clustering: [], values }] }
-  },
 }
 
 function rowKey(key: string): RowKey {
   return { table: ACCOUNTS, key, clustering: [] }
-}
-
-/** One more, exactly. */
-function added(balance: string): string {
-  return `${BigInt(balance.slice(0, -5)) + 1n}${balance.slice(-5)}`
 }

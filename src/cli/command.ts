@@ -10,8 +10,6 @@ export interface CommandContext {
   readonly signal: AbortSignal
 }
 
-export type Handler = (context: CommandContext, ...args: never[]) => Promise<ExitCode>
-
 export function command(name: string, summary: string): Command {
   return new Command(name)
     .description(summary)

@@ -92,10 +92,6 @@ export interface FlipStep {
   readonly detail: string
 }
 
-export interface LeaderToken {
-  readonly token: number
-}
-
 export interface AppliedVersion {
   readonly key: AggregateKey
   readonly tenure: Tenure

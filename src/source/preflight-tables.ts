@@ -2,7 +2,7 @@
 import type pg from 'pg'
 import { KEY_TYPES, SCALAR_TYPES } from '../model/mapping.ts'
 import type { MigrationConfig, TableConfig } from '../model/migration.ts'
-import { blocker, type Finding, note, warning } from './preflight.ts'
+import { blocker, type Finding, note, warning } from './finding.ts'
 
 const PUBLISHES_GENERATED = 180_000
 

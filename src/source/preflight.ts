@@ -2,15 +2,8 @@
 // (this page) and each mapped table (preflight-tables.ts). Nothing is written here (faults.md 19, 54, 64; protocols.md, Forward sync).
 import type pg from 'pg'
 import type { MigrationConfig } from '../model/migration.ts'
+import { blocker, type Finding, note, warning } from './finding.ts'
 import { tableFindings } from './preflight-tables.ts'
-
-export interface Finding {
-  readonly code: string
-  /** A blocker stops the move, a warning is the user's to judge, a note is only told. */
-  readonly severity: 'blocker' | 'warning' | 'note'
-  readonly message: string
-  readonly remedy: string
-}
 
 const SERVER_VERSION_MIN = 150_000
 /** Slots and walsenders that the move needs at once: its own, and one for the snapshot's connection. */
@@ -45,18 +38,6 @@ export async function preflight(client: pg.ClientBase, config: MigrationConfig):
   // The catalog's queries are of 15 and later.
   if (server.version < SERVER_VERSION_MIN) return findings
   return [...findings, ...(await tableFindings(client, config, server))]
-}
-
-export function blocker(code: string, message: string, remedy: string): Finding {
-  return { code, severity: 'blocker', message, remedy }
-}
-
-export function warning(code: string, message: string, remedy: string): Finding {
-  return { code, severity: 'warning', message, remedy }
-}
-
-export function note(code: string, message: string, remedy: string): Finding {
-  return { code, severity: 'note', message, remedy }
 }
 
 function serverFindings(server: Server): Finding[] {

@@ -8,7 +8,7 @@ const text = fc.oneof(
   fc.string({ unit: 'grapheme', maxLength: 40 }),
   fc.string({ unit: fc.constantFrom('"', '\\', '(', ')', ',', ' ', '\t', '\n', '\u000b', '\u00a0', '\u0085', 'a', 'ß', '👩') }),
 )
-const noNul = text.filter((t) => !t.includes('\u0000') && t.isWellFormed())
+const noNul = text.filter((t) => !t.includes('\u0000') && Buffer.from(t, 'utf8').toString('utf8') === t)
 
 test('a row and its digest are the same here and in PostgreSQL', async () => {
   await using database = await testDatabase()
