@@ -14,6 +14,7 @@ export const DEPOSIT: KeyedPlan = {
   locks: false,
   returnsRows: false,
   asks: [],
+  parameterTypes: [],
   insertedRows: 0,
   key: ([key]) => key!,
   reads: () => [{ kind: 'point', table: ACCOUNTS, clustering: [] }],

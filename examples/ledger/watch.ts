@@ -44,9 +44,9 @@ export class Watch {
     })
   }
 
-  /** Transactions committed on the target that PostgreSQL holds: the sum of the applied versions. */
+  /** Transactions committed on the target that PostgreSQL holds, in all tenures. */
   async appliedTransactions(): Promise<number> {
-    const { rows } = await this.#client.query<{ n: string }>('select coalesce(sum(version), 0)::text as n from switchback.applied')
+    const { rows } = await this.#client.query<{ n: string }>('select transactions::text as n from switchback.applied_total')
     return Number(rows[0]!.n)
   }
 

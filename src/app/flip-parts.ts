@@ -5,20 +5,18 @@ import type { FlipObservation } from '../flip/precheck.ts'
 import { systemClock } from '../lib/clock.ts'
 import { Signal } from '../lib/latch.ts'
 import type { Owner, SlotId } from '../model/ids.ts'
-import type { ParityReader } from '../model/parity.ts'
 import { checkGuard } from '../source/guard.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
 import { leaseSettings } from './load-config.ts'
 import type { Syncs } from './syncs.ts'
-import { verifySlots } from './verify-slots.ts'
+import { type VerifyParts, verifySlots } from './verify-slots.ts'
 import type { Workspace } from './workspace.ts'
 
 export interface FlipPartsOptions {
   readonly workspace: Workspace
   readonly control: PostgresLeaderControl
   readonly syncs: Syncs
-  readonly source: ParityReader
-  readonly target: ParityReader
+  readonly verify: VerifyParts
   readonly wayBackProven: () => boolean
   readonly onStep: (event: StepEvent) => void
 }
@@ -38,7 +36,7 @@ export function flipParts(options: FlipPartsOptions): FlipParts {
     control,
     passed: (marker, signal) => syncs.passed(marker, signal),
     drain: (slots, leases, signal) => syncs.reverse.drain(slots, leases, signal),
-    verify: (slots) => verifySlots({ mapping, source: options.source, target: options.target, recent: syncs.recent }, slots),
+    verify: (slots) => verifySlots(options.verify, slots),
     makeDurable: async () => undefined,
     nextWake: (signal) => woken.next(signal),
     observe: (to, slots) => observe(options, to, slots, admin, mapping),
@@ -71,7 +69,7 @@ async function observe(
     // What the newest finished flip needed acked: a gateway that has not taken it yet is not ready for the next.
     epoch: view.bindingEpoch ?? 0,
     poison,
-    forwardLagMs: syncs.forward()?.lagMs,
+    forwardLagMs: syncs.forwardLagMs(),
     backfillDone: syncs.backfillDone(),
     guardProblems,
     catalogUnchanged,

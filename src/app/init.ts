@@ -1,7 +1,7 @@
 // Promises: `init` in two halves: without a configuration it reads the live schema and writes one; with one it checks whether the move
 // can be made at all (preflight) and installs the control schema. Nothing is changed where a blocker was found.
 import { generateKeyPairSync } from 'node:crypto'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, rmSync } from 'node:fs'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import type pg from 'pg'
 import { SwitchbackError } from '../model/errors.ts'
@@ -12,8 +12,9 @@ import { connectSource } from '../source/connect.ts'
 import type { Finding } from '../source/finding.ts'
 import { preflight } from '../source/preflight.ts'
 import { installControl } from '../store/schema.ts'
-import { CONFIG_FILE, loadConfig, sourceUrl } from './load-config.ts'
+import { CONFIG_FILE, checkUrl, loadConfig, sourceUrl } from './load-config.ts'
 import { connectAdmin } from './workspace.ts'
+import { writeNewFile } from './write-file.ts'
 
 export interface InitWritten {
   readonly wrote: string
@@ -30,13 +31,12 @@ export async function writeConfig(options: {
 }): Promise<InitWritten> {
   const file = resolve(options.path ?? CONFIG_FILE)
   if (existsSync(file)) throw new SwitchbackError('CONFIG_EXISTS', { file })
-  const url = options.env[options.urlEnv]
-  if (!url) throw new SwitchbackError('SECRET_MISSING', { variable: options.urlEnv })
+  const url = checkUrl(options.env[options.urlEnv], options.urlEnv)
   const client = await connectSource({ url, applicationName: 'switchback init' })
   try {
     const tables = await proposeTables(client, options.root)
     if (tables.length === 0) throw new SwitchbackError('NO_AGGREGATE', { root: options.root ?? '' })
-    writeFileSync(file, configText(options.migration, options.urlEnv, tables), { flag: 'wx' })
+    writeNewFile(file, configText(options.migration, options.urlEnv, tables), { left: 'Nothing was changed.' })
     return { wrote: file, tables: tables.map(([name, key]) => `${name} by ${key}`) }
   } finally {
     await client.end().catch(() => undefined)
@@ -44,23 +44,33 @@ export async function writeConfig(options: {
 }
 
 export interface InitDone {
+  /** Warnings and notes. */
   readonly findings: readonly Finding[]
-  readonly installed: boolean
   readonly tables: readonly string[]
   readonly signingKey: 'made' | 'kept' | 'none'
 }
 
-/** Checks, then installs. With blockers nothing is installed. Idempotent. */
+/** Checks, then installs; idempotent. @throws MOVE_BLOCKED, FILE_NOT_WRITTEN: nothing was installed. */
 export async function installMove(configPath: string | undefined, env: NodeJS.ProcessEnv): Promise<InitDone> {
   const { config, file } = await loadConfig(configPath)
   const client = await connectSource({ url: sourceUrl(config, env), applicationName: 'switchback init' })
   try {
     const findings = await preflight(client, config)
-    if (findings.some((finding) => finding.severity === 'blocker')) return { findings, installed: false, tables: [], signingKey: 'none' }
+    const blockers = findings.filter((finding) => finding.severity === 'blocker')
+    if (blockers.length > 0) {
+      throw new SwitchbackError('MOVE_BLOCKED', { blockers: blockers.map(({ code, message, remedy }) => `[${code}] ${message} ${remedy}`) })
+    }
     const mapping = await readMapping(client, config)
-    const admin = await connectAdmin(sourceUrl(config, env))
-    await installControl(admin, { mapping }).finally(() => admin.end())
-    return { findings, installed: true, tables: mapping.tables.map((table) => table.name), signingKey: makeSigningKey(config, file) }
+    // Before the schema: a disk that takes no key must leave the database as it was.
+    const signingKey = makeSigningKey(config, file)
+    try {
+      const admin = await connectAdmin(sourceUrl(config, env))
+      await installControl(admin, { mapping }).finally(() => admin.end())
+    } catch (error) {
+      if (signingKey === 'made') rmSync(signingKeyPath(config, file)!, { force: true })
+      throw error
+    }
+    return { findings, tables: mapping.tables.map((table) => table.name), signingKey }
   } finally {
     await client.end().catch(() => undefined)
   }
@@ -76,7 +86,7 @@ function makeSigningKey(config: MigrationConfig, configFile: string): InitDone['
   if (path === null) return 'none'
   if (existsSync(path)) return 'kept'
   const { privateKey } = generateKeyPairSync('ed25519')
-  writeFileSync(path, privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600, flag: 'wx' })
+  writeNewFile(path, privateKey.export({ type: 'pkcs8', format: 'pem' }) as string, { mode: 0o600, left: 'Nothing was changed.' })
   return 'made'
 }
 

@@ -1,6 +1,6 @@
 // Promises: a configuration that has been read and checked, or one clear CONFIG_INVALID that names the field. Secrets are read
 // from the environment only, by the names that the configuration gives.
-import { existsSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createJiti } from 'jiti'
@@ -105,7 +105,9 @@ export const GATEWAY_LIMITS: GatewayLimits = {
 /** Throws CONFIG_MISSING, CONFIG_INVALID. */
 export async function loadConfig(path: string | undefined, folder = process.cwd()): Promise<LoadedConfig> {
   const file = resolve(folder, path ?? CONFIG_FILE)
-  if (!existsSync(file)) throw new SwitchbackError('CONFIG_MISSING', { file })
+  const found = statSync(file, { throwIfNoEntry: false })
+  if (found === undefined) throw new SwitchbackError('CONFIG_MISSING', { file })
+  if (!found.isFile()) throw new SwitchbackError('CONFIG_INVALID', { file, problem: 'it is not a file' })
   return { config: checkConfig(await read(file), file), file }
 }
 
@@ -130,17 +132,28 @@ export function leaseSettings(config: MigrationConfig): { lengthMs: number; rene
   return { lengthMs, renewMs, marginRatio, marginMs: Math.ceil(lengthMs * marginRatio) }
 }
 
-/** The connection string that the configuration names. Throws SECRET_MISSING. */
+/** The connection string that the configuration names, never told to anyone. Throws SECRET_MISSING, CONNECTION_STRING_INVALID. */
 export function sourceUrl(config: MigrationConfig, env: NodeJS.ProcessEnv): string {
   const url = env[config.source.urlEnv]
-  if (url === undefined || url === '') throw new SwitchbackError('SECRET_MISSING', { variable: config.source.urlEnv })
+  return checkUrl(url, config.source.urlEnv)
+}
+
+export function checkUrl(url: string | undefined, variable: string): string {
+  if (url === undefined || url === '') throw new SwitchbackError('SECRET_MISSING', { variable })
+  const parsed = URL.canParse(url) ? new URL(url) : null
+  if (parsed === null || !/^postgres(ql)?:$/.test(parsed.protocol) || parsed.hostname === '' || parsed.pathname.length < 2)
+    throw new SwitchbackError('CONNECTION_STRING_INVALID', { variable })
   return url
 }
 
 async function read(file: string): Promise<unknown> {
   const here = dirname(fileURLToPath(import.meta.url))
   const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
-  const jiti = createJiti(import.meta.url, { alias: { switchback: resolve(here, `../model/migration${extension}`) }, interopDefault: true })
+  const jiti = createJiti(import.meta.url, {
+    alias: { switchback: resolve(here, `../model/migration${extension}`) },
+    interopDefault: true,
+    fsCache: false,
+  })
   try {
     return await jiti.import(file, { default: true })
   } catch (error) {

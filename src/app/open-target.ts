@@ -1,5 +1,5 @@
 // Promises: the target that the configuration names, opened and seen to answer; else one error that says what is wrong with the
-// address, the credentials or the network (TARGET_UNREACHABLE, or CONFIG_INVALID where a variable is not set).
+// address, the credentials or the network (TARGET_UNREACHABLE, or SECRET_MISSING where a variable is not set).
 import type { Clock } from '../lib/clock.ts'
 import type { Random } from '../lib/prng.ts'
 import { SwitchbackError } from '../model/errors.ts'
@@ -55,8 +55,8 @@ function credentialsOf(config: Extract<TargetConfig, { kind: 'dynamodb' }>, env:
   const secretEnv = config.secretAccessKeyEnv ?? DEFAULT_SECRET_ENV
   const accessKeyId = env[keyEnv]
   const secretAccessKey = env[secretEnv]
-  if (!accessKeyId) throw invalid(`the environment variable ${keyEnv} of target.accessKeyIdEnv is not set`)
-  if (!secretAccessKey) throw invalid(`the environment variable ${secretEnv} of target.secretAccessKeyEnv is not set`)
+  if (!accessKeyId) throw new SwitchbackError('SECRET_MISSING', { variable: keyEnv })
+  if (!secretAccessKey) throw new SwitchbackError('SECRET_MISSING', { variable: secretEnv })
   // A session token belongs to the default pair only: another pair is another identity.
   const sessionToken = keyEnv === DEFAULT_KEY_ENV ? env[SESSION_TOKEN_ENV] : undefined
   return { accessKeyId, secretAccessKey, ...(sessionToken ? { sessionToken } : {}) }

@@ -22,9 +22,12 @@ import { flipParts } from './flip-parts.ts'
 import { runJobs } from './job-loop.ts'
 import { applierRoleOf, originNameOf } from './names.ts'
 import { openWorkspaceTarget } from './open-parts.ts'
-import { type Probe, startProbe } from './probe.ts'
+import { openProbe, type Probe } from './probe.ts'
+import { PROBE_SLOT, withProbe } from './probe-mapping.ts'
+import { openSourceQuery } from './source-query.ts'
 import { openSyncs, type Syncs } from './syncs.ts'
-import { textQuery, type Workspace } from './workspace.ts'
+import { checkRecentRows, type VerifyParts } from './verify-slots.ts'
+import { reopenWorkspace, type Workspace } from './workspace.ts'
 
 export interface ControllerOptions {
   readonly workspace: Workspace
@@ -43,11 +46,14 @@ const SLOTS_PER_FLIP = 256
 const ORIGIN_WAIT_MS = 50
 const ORIGIN_TRIES_MAX = 100
 const PARITY_SEGMENTS = 2
+const PROBE_WAIT_MS = 10_000
 
 export async function runController(options: ControllerOptions): Promise<void> {
   const { workspace, log, signal, name } = options
   const connect = controlConnector({ connectionString: workspace.url })
   let standing = false
+  // What is wrong with the environment at the start is the operator's to mend; later it is weather.
+  let served = false
   while (!signal.aborted) {
     const lost = new AbortController()
     try {
@@ -55,14 +61,19 @@ export async function runController(options: ControllerOptions): Promise<void> {
       if (control === null) {
         if (!standing) log.info('another controller leads; this one stands by')
         standing = true
+        served = true
         await systemClock.sleep(STANDBY_LOOK_MS, signal)
         continue
       }
       standing = false
       log.info({ token: control.token }, 'this controller leads')
-      await leadOn(options, control, AbortSignal.any([signal, lost.signal])).finally(() => control.close())
+      const onLead = (token: number) => {
+        served = true
+        options.onLead?.(token)
+      }
+      await leadOn({ ...options, onLead }, control, AbortSignal.any([signal, lost.signal])).finally(() => control.close())
     } catch (error) {
-      if (error instanceof SwitchbackError && error.kind === 'operator') throw error
+      if (!served && error instanceof SwitchbackError && error.kind === 'operator') throw error
       log.warn(
         { error: error instanceof Error ? (error.stack ?? error.message) : String(error) },
         'this controller leads no more; it begins again',
@@ -72,13 +83,17 @@ export async function runController(options: ControllerOptions): Promise<void> {
   }
 }
 
-async function leadOn(options: ControllerOptions, control: PostgresLeaderControl, signal: AbortSignal): Promise<void> {
-  const { workspace, env } = options
-  const target = await openWorkspaceTarget(workspace, env)
+async function leadOn(begun: ControllerOptions, control: PostgresLeaderControl, signal: AbortSignal): Promise<void> {
+  const workspace = await reopenWorkspace(begun.workspace)
+  const options = { ...begun, workspace }
+  const target = await openWorkspaceTarget(workspace, options.env).catch(async (error: unknown) => {
+    await workspace.close()
+    throw error
+  })
   let applier: PostgresReverseApplier | null = null
   let syncs: Syncs | null = null
   try {
-    await target.prepare(workspace.mapping)
+    await target.prepare(mapping)
     applier = await openApplier(workspace, control.token)
     const source = createSource({
       url: workspace.url,
@@ -88,13 +103,15 @@ async function leadOn(options: ControllerOptions, control: PostgresLeaderControl
       streamApplicationName: leaderApplicationName(control.token, 'stream'),
     })
     const ownOrigins = new Set([originNameOf(workspace.config.migration)])
-    syncs = await openSyncs({ workspace, control, source, target, applier, ownOrigins, log: options.log })
+    const probe = await openProbe({ session: workspace.session, target, mapping, token: control.token, log: options.log })
+    syncs = await openSyncs({ workspace, control, source, target, applier, ownOrigins, probe, log: options.log })
     options.onLead?.(control.token)
-    await workAsLeader(options, control, syncs, targetReader(target, PARITY_SEGMENTS), startProbe(), signal)
+    await workAsLeader(options, control, syncs, targetReader(target, PARITY_SEGMENTS), probe, signal)
   } finally {
     await syncs?.close()
     await applier?.close()
     await target.close()
+    await workspace.close()
   }
 }
 
@@ -107,12 +124,13 @@ async function workAsLeader(
   signal: AbortSignal,
 ): Promise<void> {
   const { workspace, log } = options
+  const query = openSourceQuery({ url: workspace.url, applicationName: leaderApplicationName(control.token, 'verify') })
+  const verify: VerifyParts = { mapping: workspace.mapping, source: sourceParityReader(query.query), target, recent: syncs.recent }
   const parts = flipParts({
     workspace,
     control,
     syncs,
-    source: sourceParityReader(textQuery(workspace.client)),
-    target,
+    verify,
     wayBackProven: () => probe.proven(),
     onStep: ({ flip, step, phase, detail }) => log.info({ flip, step, phase, detail }, 'flip'),
   })
@@ -122,7 +140,17 @@ async function workAsLeader(
   if (signal.aborted) stop.abort()
   const work = [
     syncs.run(stop.signal),
+    probe.run(stop.signal),
     report(workspace, control.token, syncs, probe, stop.signal),
+    checkRecentRows(
+      verify,
+      {
+        clock: systemClock,
+        onDrift: (text) => log.error({ row: text }, 'DRIFT: a row stands still and differs'),
+        onFailed: (error) => log.warn({ error: String(error) }, 'rows could not be compared; tried again'),
+      },
+      stop.signal,
+    ),
     (async () => {
       for (const flip of await resumeFlips(parts, stop.signal))
         log.info({ flip: flip.id, state: flip.state }, 'a flip that was left open is settled')
@@ -135,7 +163,11 @@ async function workAsLeader(
           flips: parts,
           slotsPerFlip: workspace.config.controller?.slotsPerFlip ?? SLOTS_PER_FLIP,
           log,
-          arm: (armSignal) => arm(workspace, control, parts, applierRole, armSignal),
+          async arm(armSignal) {
+            // A leader that has just begun has not proven it yet; without proof the flip's own check says so.
+            await probe.awaitProven(PROBE_WAIT_MS, armSignal)
+            return arm(workspace, control, parts, applierRole, armSignal)
+          },
           finalize: (finalizeSignal) => finalize({ workspace, control, syncs }, finalizeSignal),
         },
         stop.signal,
@@ -147,6 +179,7 @@ async function workAsLeader(
   } finally {
     stop.abort()
     await Promise.allSettled(work)
+    await query.close()
     signal.removeEventListener('abort', onAbort)
   }
 }
@@ -155,7 +188,8 @@ async function workAsLeader(
 async function openApplier(workspace: Workspace, token: number): Promise<PostgresReverseApplier> {
   const role = applierRoleOf(workspace.config.migration)
   const password = randomBytes(24).toString('base64url')
-  await createApplierRole(workspace.client, { role, password, mapping: workspace.mapping })
+  const mapping = withProbe(workspace.mapping)
+  await createApplierRole(workspace.client, { role, password, mapping })
   const url = new URL(workspace.url)
   url.username = role
   url.password = password
@@ -163,8 +197,9 @@ async function openApplier(workspace: Workspace, token: number): Promise<Postgre
     try {
       return await createReverseApplier({
         url: url.toString(),
-        mapping: workspace.mapping,
+        mapping,
         leaderToken: token,
+        probeSlot: PROBE_SLOT,
         originName: originNameOf(workspace.config.migration),
         clock: systemClock,
       })
@@ -179,8 +214,9 @@ async function report(workspace: Workspace, token: number, syncs: Syncs, probe: 
   while (!signal.aborted) {
     const forward = syncs.forward()
     const reverse = syncs.reverse.progress()
+    const forwardLagMs = syncs.forwardLagMs()
     await writeReport(workspace.session, token, {
-      forwardLagMs: forward === null ? null : Math.round(forward.lagMs),
+      forwardLagMs: forwardLagMs === undefined ? null : Math.round(forwardLagMs),
       forwardLagBytes: forward === null ? null : forward.lagBytes,
       forwardTransactions: forward?.transactions ?? 0,
       frozenSlots: forward?.frozenSlots ?? [],
@@ -190,6 +226,7 @@ async function report(workspace: Workspace, token: number, syncs: Syncs, probe: 
       reverseCounts: reverse.counts,
       halted: reverse.halted.length,
       wayBackProven: probe.proven(),
+      wayBackMs: probe.roundTripMs(),
     })
     await systemClock.sleep(REPORT_MS, signal)
   }

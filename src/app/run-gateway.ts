@@ -9,6 +9,7 @@ import { systemRandom } from '../lib/prng.ts'
 import type { Catalog } from '../model/catalog.ts'
 import { SwitchbackError } from '../model/errors.ts'
 import { readCatalog } from '../source/catalog-closure.ts'
+import { connectSource } from '../source/connect.ts'
 import { startParser } from '../sql/parse.ts'
 import { createPlanner } from '../sql/planner.ts'
 import { readEndpoint } from '../store/endpoint.ts'
@@ -35,7 +36,6 @@ export interface RunningGateway {
 }
 
 const DEFAULT_PORT = 6432
-const CATALOG_RETRY_MS = 500
 
 /** @throws PORT_UNAVAILABLE, TARGET_UNREACHABLE. */
 export async function runGateway(options: GatewayRunOptions): Promise<RunningGateway> {
@@ -117,18 +117,24 @@ export async function runGateway(options: GatewayRunOptions): Promise<RunningGat
   }
 }
 
-/** The catalog that plans are made from; read again when a renewal says that it has changed. */
+/** The catalog that plans are made from; read again, over a new connection, when a renewal says that it has changed. */
 async function liveCatalog(workspace: Workspace, log: Logger) {
-  let current: Catalog = await readCatalog(workspace.client, workspace.mapping)
+  const read = async () => {
+    const client = await connectSource({ url: workspace.url, applicationName: 'switchback catalog' })
+    try {
+      return await readCatalog(client, workspace.mapping)
+    } finally {
+      await client.end().catch(() => undefined)
+    }
+  }
+  let current: Catalog = await read()
   let reading = false
-  const readAgain = async (digest: string) => {
+  const readAgain = async () => {
     reading = true
     try {
-      current = await readCatalog(workspace.client, workspace.mapping)
-      if (current.digest !== digest) log.debug('the catalog has changed again since the renewal')
+      current = await read()
     } catch (error) {
       log.warn({ error: String(error) }, 'the catalog could not be read; tried again at the next renewal')
-      await systemClock.sleep(CATALOG_RETRY_MS)
     } finally {
       reading = false
     }
@@ -136,7 +142,7 @@ async function liveCatalog(workspace: Workspace, log: Logger) {
   return {
     current: () => current,
     seen(digest: string) {
-      if (digest !== current.digest && !reading) void readAgain(digest)
+      if (digest !== current.digest && !reading) void readAgain()
     },
   }
 }

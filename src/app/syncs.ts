@@ -6,6 +6,7 @@ import { systemClock } from '../lib/clock.ts'
 import { Signal } from '../lib/latch.ts'
 import { systemRandom } from '../lib/prng.ts'
 import type { LeaseRow, ReverseApplier } from '../model/control.ts'
+import type { TableName } from '../model/mapping.ts'
 import type { RoutingView } from '../model/ownership.ts'
 import type { Source } from '../model/source.ts'
 import type { Target } from '../model/target.ts'
@@ -18,6 +19,9 @@ import { type ForwardProgress, runForward } from '../sync/forward.ts'
 import { createReverseSync, type ReverseSync } from '../sync/reverse.ts'
 import { createTenureReader } from '../sync/tenure-reader.ts'
 import { type FeedServer, startFeedServer } from './feed-server.ts'
+import { HEARTBEAT, Heartbeats } from './heartbeats.ts'
+import type { Probe } from './probe.ts'
+import { viewWithProbe } from './probe-mapping.ts'
 import { RecentRows } from './recent-rows.ts'
 import type { Workspace } from './workspace.ts'
 
@@ -25,6 +29,8 @@ export interface Syncs {
   readonly reverse: ReverseSync
   readonly recent: RecentRows
   forward(): ForwardProgress | null
+  /** Age of the oldest thing that PostgreSQL has committed and the target does not hold; undefined: not known (INV-10). */
+  forwardLagMs(): number | undefined
   /** Resolves when the forward sync has passed the marker, or when the signal aborts. */
   passed(marker: string, signal: AbortSignal): Promise<void>
   backfillDone(): boolean
@@ -43,29 +49,37 @@ export interface SyncsOptions {
   readonly target: Target
   readonly applier: ReverseApplier
   readonly ownOrigins: ReadonlySet<string>
+  readonly probe: Probe
   readonly log: Logger
 }
 
 const RECENT_ROWS_MAX = 20_000
 const REFRESH_MS = 250
 const BACKFILL_LOOK_MS = 250
+const HEARTBEAT_MS = 1_000
 /** Markers kept for a flip that asks a little late. */
 const MARKERS_MAX = 1_000
 
 export async function openSyncs(options: SyncsOptions): Promise<Syncs> {
   const { workspace, control, log } = options
   let view = await control.view()
+  let wholeView = viewWithProbe(view, options.probe)
   let leases: readonly LeaseRow[] = await control.leases()
   let feed: FeedServer | null = null
   const refresh = async () => {
-    ;[view, leases] = await Promise.all([control.view(), control.leases()])
+    const [read, rows] = await Promise.all([control.view(), control.leases()])
+    leases = rows
+    if (read === view) return
+    view = read
+    wholeView = viewWithProbe(view, options.probe)
   }
   const recent = new RecentRows({ max: RECENT_ROWS_MAX, slotOf: (key) => view.slotOf(key) })
   const reverse = createReverseSync({
     target: options.target,
-    applier: rememberApplied(options.applier, recent),
+    applier: rememberApplied(options.applier, recent, new Set(workspace.mapping.tables.map((table) => table.name))),
     leases: () => leases,
-    view: () => view,
+    ownOutboxes: () => options.probe.outboxes(),
+    view: () => wholeView,
     refreshView: () => void refresh().catch(() => undefined),
     poison: await control.poison(),
     onAlarm: (alarm) => log.warn({ alarm }, 'the reverse sync waits'),
@@ -102,6 +116,7 @@ class LeaderSyncs implements Syncs {
   readonly #pieces: Pieces
   readonly #markers = new Set<string>()
   readonly #marked = new Signal()
+  readonly #heartbeats = new Heartbeats()
   #forward: ForwardProgress | null = null
   #backfillDone = false
 
@@ -114,6 +129,11 @@ class LeaderSyncs implements Syncs {
 
   forward(): ForwardProgress | null {
     return this.#forward
+  }
+
+  forwardLagMs(): number | undefined {
+    const heartbeatMs = this.#heartbeats.oldestMs()
+    return heartbeatMs === undefined || this.#forward === null ? undefined : Math.max(this.#forward.lagMs, heartbeatMs)
   }
 
   backfillDone(): boolean {
@@ -141,7 +161,7 @@ class LeaderSyncs implements Syncs {
     const stop = new AbortController()
     const onAbort = () => stop.abort()
     signal.addEventListener('abort', onAbort, { once: true })
-    const parts = [this.#runForward(stop.signal), this.reverse.run(stop.signal), this.#keepFresh(stop.signal)]
+    const parts = [this.#runForward(stop.signal), this.reverse.run(stop.signal), this.#keepFresh(stop.signal), this.#beat(stop.signal)]
     try {
       await Promise.all(parts)
     } finally {
@@ -209,7 +229,21 @@ class LeaderSyncs implements Syncs {
     }
   }
 
+  /** An idle slot moves on, and how far behind the forward sync is is known while nothing is written (protocols.md, Forward sync). */
+  async #beat(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      if (this.#backfillDone) {
+        const content = this.#heartbeats.next(this.#options.control.token)
+        await this.#options.workspace.session
+          .query(`select pg_logical_emit_message(true, 'switchback', $1)`, [content])
+          .catch((error: unknown) => this.#options.log.warn({ error: String(error) }, 'a heartbeat could not be written'))
+      }
+      await systemClock.sleep(HEARTBEAT_MS, signal)
+    }
+  }
+
   #passedMarker(content: string): void {
+    if (content.startsWith(HEARTBEAT)) return this.#heartbeats.passed(content)
     this.#markers.add(content)
     if (this.#markers.size > MARKERS_MAX) this.#markers.delete(this.#markers.values().next().value!)
     this.#marked.notify()
@@ -226,7 +260,8 @@ function rememberPut(target: Target, recent: RecentRows): Pick<Target, 'putRows'
   }
 }
 
-function rememberApplied(applier: ReverseApplier, recent: RecentRows): ReverseApplier {
+/** `tables`: the service's own; the probe's row is compared by nobody. */
+function rememberApplied(applier: ReverseApplier, recent: RecentRows, tables: ReadonlySet<TableName>): ReverseApplier {
   return {
     applied: (keys) => applier.applied(keys),
     positions: () => applier.positions(),
@@ -235,7 +270,8 @@ function rememberApplied(applier: ReverseApplier, recent: RecentRows): ReverseAp
       const outcomes = await applier.apply(batch)
       batch.forEach(({ key, changes }, i) => {
         if (outcomes[i] === 'applied')
-          for (const change of changes) recent.changed({ table: change.table, key, clustering: change.clustering })
+          for (const change of changes)
+            if (tables.has(change.table)) recent.changed({ table: change.table, key, clustering: change.clustering })
       })
       return outcomes
     },

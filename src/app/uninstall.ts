@@ -7,6 +7,7 @@ import { removeGuard } from '../source/guard.ts'
 import { removeControl } from '../store/schema.ts'
 import { applierRoleOf, originNameOf, slotNameOf } from './names.ts'
 import { openSource } from './open-parts.ts'
+import { probeMapping } from './probe-mapping.ts'
 import type { Workspace } from './workspace.ts'
 
 export async function uninstall(workspace: Workspace, target: Target, what: { readonly targetRows: boolean }): Promise<readonly string[]> {
@@ -18,6 +19,7 @@ export async function uninstall(workspace: Workspace, target: Target, what: { re
   await workspace.session.close()
   await removeControl(admin)
   await dropApplierRole(client, { role: applierRoleOf(config.migration), originName: originNameOf(config.migration) })
+  await target.remove(probeMapping(mapping), { rows: true })
   await target.remove(mapping, { rows: what.targetRows })
   const left = await leftovers(workspace)
   if (left.length > 0) throw new SwitchbackError('UNINSTALL_INCOMPLETE', { left })

@@ -26,29 +26,31 @@ export interface Workspace {
 /** Throws CONFIG_*, SECRET_MISSING, SOURCE_UNREACHABLE, NOT_INSTALLED. */
 export async function openWorkspace(configPath: string | undefined, env: NodeJS.ProcessEnv): Promise<Workspace> {
   const { config, file } = await loadConfig(configPath)
-  const url = sourceUrl(config, env)
-  const client = await connectSource({ url, applicationName: 'switchback' })
-  let admin: pg.Client | null = null
+  return connectWorkspace({ config, configFile: file, url: sourceUrl(config, env) })
+}
+
+/** The same move over new connections: those of a workspace that has lived through a crash of PostgreSQL are dead. */
+export function reopenWorkspace({ config, configFile, url }: Workspace): Promise<Workspace> {
+  return connectWorkspace({ config, configFile, url })
+}
+
+async function connectWorkspace(place: Pick<Workspace, 'config' | 'configFile' | 'url'>): Promise<Workspace> {
+  const opened: (pg.Client | Session)[] = []
+  const close = async () => {
+    await Promise.all(opened.map((one) => ('end' in one ? one.end().catch(() => undefined) : one.close())))
+  }
   try {
-    admin = await connectAdmin(url)
+    const client = await connectSource({ url: place.url, applicationName: 'switchback' })
+    opened.push(client)
+    const admin = await connectAdmin(place.url)
+    opened.push(admin)
     if (!(await controlInstalled(admin))) throw new SwitchbackError('NOT_INSTALLED')
-    const mapping = await readMapping(client, config)
-    const opened = admin
-    const session = await openSession({ connect: controlConnector({ connectionString: url }), applicationName: 'switchback command' })
-    return {
-      config,
-      configFile: file,
-      url,
-      session,
-      client,
-      admin: opened,
-      mapping,
-      async close() {
-        await Promise.all([session.close(), ...[client, opened].map((one) => one.end().catch(() => undefined))])
-      },
-    }
+    const mapping = await readMapping(client, place.config)
+    const session = await openSession({ connect: controlConnector({ connectionString: place.url }), applicationName: 'switchback command' })
+    opened.push(session)
+    return { ...place, session, client, admin, mapping, close }
   } catch (error) {
-    await Promise.all([client, admin].map((one) => one?.end().catch(() => undefined)))
+    await close()
     throw error
   }
 }

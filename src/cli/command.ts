@@ -1,5 +1,7 @@
 // Promises: what every command shares: --config, --json, Ctrl-C as a signal, one clear error, an honest exit code.
 import { Command, Option } from 'commander'
+import { type Logger, pino } from 'pino'
+import { SwitchbackError } from '../model/errors.ts'
 import { createOutput, type ExitCode, type Output } from './output.ts'
 
 export interface CommandContext {
@@ -16,6 +18,16 @@ export function command(name: string, summary: string): Command {
     .addOption(new Option('-c, --config <file>', 'the configuration').default(undefined, 'switchback.config.ts'))
     .option('--json', 'one JSON object on standard output, nothing else')
 }
+
+/** Logs go to standard error, so that standard output carries what was asked for and nothing else. */
+export function logger(name: string, env: NodeJS.ProcessEnv): Logger {
+  const level = env['SWITCHBACK_LOG'] ?? 'info'
+  if (!LEVELS.includes(level))
+    throw new SwitchbackError('USAGE', { problem: `SWITCHBACK_LOG is "${level}", not one of ${LEVELS.join(', ')}` })
+  return pino({ name, level }, pino.destination({ fd: 2, sync: true }))
+}
+
+const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 
 /** Wires a handler: it gets the context, then commander's positional arguments and options. */
 export function handled<A extends unknown[]>(cmd: Command, handler: (context: CommandContext, ...args: A) => Promise<ExitCode>): Command {

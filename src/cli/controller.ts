@@ -2,10 +2,9 @@
 
 import { hostname } from 'node:os'
 import type { Command } from 'commander'
-import { pino } from 'pino'
 import { runController } from '../app/run-controller.ts'
 import { openWorkspace } from '../app/workspace.ts'
-import { type CommandContext, command, handled } from './command.ts'
+import { type CommandContext, command, handled, logger } from './command.ts'
 import type { ExitCode } from './output.ts'
 
 export function controllerCommand(): Command {
@@ -20,7 +19,7 @@ export function controllerCommand(): Command {
         workspace,
         env: context.env,
         name: flags.name ?? `${hostname()}:${process.pid}`,
-        log: pino({ name: 'controller', level: context.env['SWITCHBACK_LOG'] ?? 'info' }),
+        log: logger('controller', context.env),
         onLead: (token) => context.out.line(`This controller leads (token ${token}).`),
         signal: context.signal,
       })

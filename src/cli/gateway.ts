@@ -2,10 +2,9 @@
 
 import { hostname } from 'node:os'
 import type { Command } from 'commander'
-import { pino } from 'pino'
 import { runGateway } from '../app/run-gateway.ts'
 import { openWorkspace } from '../app/workspace.ts'
-import { type CommandContext, command, handled } from './command.ts'
+import { type CommandContext, command, handled, logger } from './command.ts'
 import { portNumber } from './numbers.ts'
 import type { ExitCode } from './output.ts'
 
@@ -28,7 +27,7 @@ export function gatewayCommand(): Command {
         workspace,
         env: context.env,
         name,
-        log: pino({ name: 'gateway', level: context.env['SWITCHBACK_LOG'] ?? 'info' }),
+        log: logger('gateway', context.env),
         ...(flags.host === undefined ? {} : { host: flags.host }),
         ...(flags.port === undefined ? {} : { port: flags.port }),
       })

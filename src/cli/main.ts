@@ -1,8 +1,9 @@
 #!/usr/bin/env node
 // Promises: the `switchback` command. Each command is a file of its own, loaded only when it is called.
 import { setMaxListeners } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import { SwitchbackError } from '../model/errors.ts'
 import { backfillCommand } from './backfill.ts'
 import { canaryCommand } from './canary.ts'
 import { controllerCommand } from './controller.ts'
@@ -10,6 +11,7 @@ import { demoCommand } from './demo.ts'
 import { finalizeCommand } from './finalize.ts'
 import { gatewayCommand } from './gateway.ts'
 import { initCommand } from './init.ts'
+import { createOutput } from './output.ts'
 import { parityCommand } from './parity.ts'
 import { readonlyCommand } from './readonly.ts'
 import { rollbackCommand } from './rollback.ts'
@@ -23,7 +25,6 @@ setMaxListeners(0)
 const program = new Command('switchback')
   .description('Moves a live PostgreSQL service to a distributed NoSQL store, a range of keys at a time, and can always go back.')
   .version(version(), '-V, --version')
-  .showHelpAfterError('(run it with --help for its options)')
   .addHelpText('after', '\nExit codes: 0 pass, 1 fail, 2 usage or environment, 3 inconclusive.\nDocumentation: docs/ in the package.')
 
 for (const make of [
@@ -43,19 +44,42 @@ for (const make of [
 ]) {
   program.addCommand(make())
 }
-exitWithTwoOnUsage(program)
+throwOnUsage(program)
+process.stdout.on('error', onOutputError)
+process.stderr.on('error', onOutputError)
 
 try {
   await program.parseAsync()
 } catch (error) {
   if (!(error instanceof CommanderError)) throw error
-  process.exitCode = error.exitCode === 0 ? 0 : 2
+  process.exitCode = error.exitCode === 0 ? 0 : usageError(error)
 }
 
-/** Commander's own errors (unknown option, missing argument) are usage errors: exit code 2. */
-function exitWithTwoOnUsage(command: Command): void {
+/** Commander's own errors (unknown option, missing argument) are usage errors: told here, exit code 2. */
+function throwOnUsage(command: Command): void {
   command.exitOverride()
-  for (const child of command.commands) exitWithTwoOnUsage(child)
+  command.configureOutput({ outputError: () => undefined })
+  for (const child of command.commands) throwOnUsage(child)
+}
+
+function usageError(error: CommanderError): number {
+  const help = error.code === 'commander.help'
+  const problem = help ? 'no command was given' : error.message.replace(/^error: /, '')
+  return createOutput({ json: process.argv.includes('--json') }).error(new SwitchbackError('USAGE', { problem }))
+}
+
+/** Whoever read it has gone (`| head`): the work goes on. A full disk under it is an error, told where it still can be. */
+function onOutputError(error: NodeJS.ErrnoException): void {
+  if (error.code === 'EPIPE') return
+  process.exitCode = 2
+  try {
+    writeSync(
+      2,
+      `error OUTPUT_FAILED: what the command prints could not be written: ${error.message}\n  Its work is done. Make room there.\n`,
+    )
+  } catch {
+    // Then nobody can be told.
+  }
 }
 
 function version(): string {

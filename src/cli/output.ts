@@ -1,6 +1,6 @@
 // Promises: what a command prints. People get sentences on stdout and progress on stderr; with --json stdout carries one JSON
 // object and nothing else. Exit codes: 0 pass, 1 fail, 2 usage or a wrong environment, 3 inconclusive.
-import { SwitchbackError } from '../model/errors.ts'
+import { type ErrorCode, SwitchbackError } from '../model/errors.ts'
 
 export type ExitCode = 0 | 1 | 2 | 3
 
@@ -70,15 +70,29 @@ interface Told {
 
 function explain(error: unknown): Told {
   if (error instanceof SwitchbackError) {
-    return { code: error.code, message: error.message, remedy: error.remedy, exit: error.kind === 'operator' ? 2 : 1 }
+    return { code: error.code, message: error.message, remedy: error.remedy, exit: exitOf(error) }
   }
   const pgCode = (error as { code?: unknown }).code
   const message = error instanceof Error ? error.message : String(error)
+  if (pgCode === '42501') {
+    return { code: 'RIGHT_MISSING', message: `PostgreSQL: ${message}`, remedy: RIGHT_MISSING, exit: 2 }
+  }
   if (typeof pgCode === 'string' && /^[0-9A-Z]{5}$/.test(pgCode)) {
     return { code: pgCode, message: `PostgreSQL: ${message}`, remedy: '', exit: 1 }
   }
   // What nobody named is ours to mend: it is shown whole.
   return { code: 'UNEXPECTED', message: error instanceof Error ? (error.stack ?? message) : message, remedy: '', exit: 1 }
+}
+
+const RIGHT_MISSING = 'The statement that was refused changed nothing. Grant the right to the role and run the command again.'
+
+/** Stopped by the user, or not decided in time: neither a pass nor a failure. */
+const INCONCLUSIVE: ReadonlySet<ErrorCode> = new Set(['INTERRUPTED', 'INTERRUPTED_BACKFILL', 'PARITY_STUCK', 'READ_ONLY_PENDING'])
+
+function exitOf(error: SwitchbackError): ExitCode {
+  if (INCONCLUSIVE.has(error.code)) return 3
+  // `client`: what the caller gave (a key that is none) is wrong, as with `operator`.
+  return error.kind === 'operator' || error.kind === 'client' ? 2 : 1
 }
 
 /** A bar for work with a known end. */

@@ -1,10 +1,10 @@
 // Promises: `switchback parity`: both stores compared while writes flow, differences down to the cell.
-import { writeFileSync } from 'node:fs'
 import type { Command } from 'commander'
 import { checkInvariants } from '../app/check-invariants.ts'
 import { openSource, openWorkspaceTarget } from '../app/open-parts.ts'
 import { parityNow } from '../app/run-parity.ts'
 import { openWorkspace } from '../app/workspace.ts'
+import { writeNamedFile } from '../app/write-file.ts'
 import type { Difference } from '../parity/settle.ts'
 import { type CommandContext, command, handled } from './command.ts'
 import { bar, type ExitCode } from './output.ts'
@@ -47,7 +47,9 @@ export function parityCommand(): Command {
       for (const { name, violations } of invariants)
         context.out.line(`Invariant "${name}": ${violations === 0 ? 'holds' : `VIOLATED by ${violations} aggregates`}.`)
       if (certificate !== null && flags.certificate !== undefined) {
-        writeFileSync(flags.certificate, `${JSON.stringify(certificate, null, 2)}\n`)
+        writeNamedFile(flags.certificate, `${JSON.stringify(certificate, null, 2)}\n`, {
+          left: 'The stores were compared and not changed.',
+        })
         context.out.line(`The certificate is in ${flags.certificate}.`)
       }
       const broken = invariants.some(({ violations }) => violations > 0)

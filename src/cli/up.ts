@@ -2,11 +2,10 @@
 
 import { hostname } from 'node:os'
 import type { Command } from 'commander'
-import { pino } from 'pino'
 import { runController } from '../app/run-controller.ts'
 import { runGateway } from '../app/run-gateway.ts'
 import { openWorkspace } from '../app/workspace.ts'
-import { type CommandContext, command, handled } from './command.ts'
+import { type CommandContext, command, handled, logger } from './command.ts'
 import { portNumber } from './numbers.ts'
 import type { ExitCode } from './output.ts'
 
@@ -18,7 +17,6 @@ export function upCommand(): Command {
   )
   return handled(cmd, async (context: CommandContext, flags: { port?: number }): Promise<ExitCode> => {
     const name = `${hostname()}:${process.pid}`
-    const level = context.env['SWITCHBACK_LOG'] ?? 'info'
     const [forGateway, forController] = [
       await openWorkspace(context.configPath, context.env),
       await openWorkspace(context.configPath, context.env),
@@ -28,7 +26,7 @@ export function upCommand(): Command {
         workspace: forGateway,
         env: context.env,
         name,
-        log: pino({ name: 'gateway', level }),
+        log: logger('gateway', context.env),
         ...(flags.port === undefined ? {} : { port: flags.port }),
       })
       context.out.line(`Gateway ${name} listens on port ${gateway.port}.`)
@@ -37,7 +35,7 @@ export function upCommand(): Command {
           workspace: forController,
           env: context.env,
           name,
-          log: pino({ name: 'controller', level }),
+          log: logger('controller', context.env),
           onLead: (token) => context.out.line(`This controller leads (token ${token}).`),
           signal: context.signal,
         })

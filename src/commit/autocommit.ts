@@ -57,7 +57,7 @@ export async function readFor(ctx: CommitContext, reading: Reading, requests: re
 }
 
 async function readOnly(ctx: CommitContext, { lease, plan, params, env }: Statement, reading: Reading): Promise<StatementResult> {
-  const state = await readFor(ctx, reading, plan.reads(params))
+  const state = await readFor(ctx, reading, plan.reads(params, env))
   const result = plan.run(params, viewOf(state, null), env)
   assert(result.changes.length === 0, 'a read-only plan has changed rows')
   mustHold(lease)
@@ -76,7 +76,7 @@ async function write(
   reading: Reading,
   retrier: Retrier,
 ): Promise<StatementResult> {
-  const requests = plan.reads(params)
+  const requests = plan.reads(params, env)
   let fresh = false
   for (let tries = 0; ; ) {
     mustHold(lease)

@@ -72,7 +72,7 @@ async function execute(live: Live, plan: KeyedPlan, params: Params, env: Stateme
     mustHold(lease)
     const deadlineMs = ctx.clock.monotonicMs() + ctx.limits.commitDeadlineMs
     if (!plan.readOnly) await takePlace(live, deadlineMs)
-    const state = await stateFor(live, plan, plan.reads(params), { lease, address, deadlineMs })
+    const state = await stateFor(live, plan, plan.reads(params, env), { lease, address, deadlineMs })
     mustBeOpen(live)
     const result = plan.run(params, viewOf(state, live.changes), env)
     foldInto(live.changes, result.changes)

@@ -30,7 +30,7 @@ export async function runFlip(parts: FlipParts, to: Owner, slots: readonly SlotI
   const intent = await timed(parts, null, 'intent', () =>
     parts.control.writeIntent({ to, slots: checked.value.slots, deadlineMs: parts.limits.flipDeadlineMs }),
   )
-  const run: FlipRun = { flip: intent.value, leases: [], waitingFor: [] }
+  const run: FlipRun = { flip: intent.value, leases: [], waitingFor: [], standing: null }
   const done: FlipStep[] = [
     { step: 'precheck', ms: checked.ms, detail: checked.value.notes.join(' ') },
     { step: 'intent', ms: intent.ms, detail: intent.value.id },
@@ -50,7 +50,7 @@ export async function resumeFlips(parts: FlipParts, signal: AbortSignal): Promis
       resumed.push(await parts.control.cancelFlip(flip, 'the controller that ran it is gone'))
       continue
     }
-    const run: FlipRun = { flip, leases: [], waitingFor: [] }
+    const run: FlipRun = { flip, leases: [], waitingFor: [], standing: null }
     const done: FlipStep[] = [...flip.steps]
     const afterCommit = STEPS[flip.to].filter((step) => step.name === 'route')
     await runSteps(parts, run, afterCommit, done, signal)

@@ -3,6 +3,7 @@
 import type { FlipRecord, LeaseRow } from '../model/control.ts'
 import { SwitchbackError } from '../model/errors.ts'
 import type { Owner, SlotId } from '../model/ids.ts'
+import type { Ownership, TenureRecord } from '../model/ownership.ts'
 import { newBaseFor } from './bases.ts'
 import type { FlipParts } from './parts.ts'
 import { awaitAcks, awaitWriters, describeWriter } from './waits.ts'
@@ -13,6 +14,13 @@ export interface FlipRun {
   leases: readonly LeaseRow[]
   /** Named when the deadline comes: what the step was waiting for. */
   waitingFor: readonly string[]
+  /** Read while the gateways empty: neither changes until this flip commits. */
+  standing: Promise<Standing> | null
+}
+
+interface Standing {
+  readonly rows: readonly Ownership[]
+  readonly history: ReadonlyMap<SlotId, TenureRecord>
 }
 
 export interface Step {
@@ -30,6 +38,8 @@ const park: Step = {
     `set ${slots.length} slots to parking; gateways hold back statements that begin work on them and ack when what was in flight has ended; a gateway that stays silent is waited out until its lease is over`,
   async run(parts, run, signal) {
     run.flip = await parts.control.setPhase(run.flip, 'parking', signal)
+    run.standing = readStanding(parts, run.flip)
+    run.standing.catch(() => undefined) // looked at by the commit
     const leases = await awaitAcks(parts, run.flip.epoch, signal, (waiting) => {
       run.waitingFor = waiting.map((lease) => `gateway ${lease.gateway} (lease ${lease.lease}) to ack epoch ${run.flip.epoch}`)
     })
@@ -102,7 +112,7 @@ const commit: Step = {
   describe: (_, to) =>
     `write the journal, the ownership and a new tenure in one transaction: the point of no return; owner is then the ${to}`,
   async run(parts, run) {
-    const newBase = await baseOf(parts, run.flip)
+    const newBase = await baseOf(parts, run)
     run.flip = await parts.control.commitFlip(run.flip, { newBase })
     return `tenure ${run.flip.epoch}, base ${newBase}`
   },
@@ -133,15 +143,19 @@ export function describeFlip(slots: readonly SlotId[], to: Owner): string[] {
   return [...STEPS[to].map((step, i) => `${i + 1}. ${step.name}: ${step.describe(slots, to)}`), `(${cancel})`]
 }
 
-async function baseOf(parts: FlipParts, flip: FlipRecord): Promise<bigint> {
-  const [view, tenures, walLsn, highestVersion] = await Promise.all([
-    parts.control.view(),
-    parts.control.tenures(),
-    parts.control.currentWalLsn(),
-    parts.control.highestApplied(flip.slots),
-  ])
-  const rows = flip.slots.map((slot) => view.ownership(slot)!)
-  const newest = new Map(tenures.map((record) => [record.slot, record] as const))
-  for (const record of tenures) if (record.tenure >= newest.get(record.slot)!.tenure) newest.set(record.slot, record)
-  return newBaseFor(flip.to, rows, newest, { walLsn, highestVersion })
+async function readStanding(parts: FlipParts, flip: FlipRecord): Promise<Standing> {
+  const [view, tenures] = await Promise.all([parts.control.view(), parts.control.tenures()])
+  const history = new Map<SlotId, TenureRecord>()
+  for (const record of tenures) {
+    const known = history.get(record.slot)
+    if (known === undefined || record.tenure > known.tenure) history.set(record.slot, record)
+  }
+  return { rows: flip.slots.map((slot) => view.ownership(slot)!), history }
+}
+
+/** After the drain: no change of these slots lies above what is read here. */
+async function baseOf(parts: FlipParts, run: FlipRun): Promise<bigint> {
+  const { rows, history } = await (run.standing ?? readStanding(parts, run.flip))
+  const [walLsn, highestVersion] = await Promise.all([parts.control.currentWalLsn(), parts.control.highestApplied(run.flip.slots)])
+  return newBaseFor(run.flip.to, rows, history, { walLsn, highestVersion })
 }

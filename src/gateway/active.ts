@@ -137,6 +137,11 @@ export class ActiveMode {
     this.#options.end(core.atRisk ? unknown('the lease of the gateway ended') : over)
   }
 
+  /** INV-9: what is under way may take effect, whatever becomes of the connection. */
+  get atRisk(): boolean {
+    return this.#core.atRisk
+  }
+
   /** INV-9: what the client hears when the server connection is gone. */
   honest(error: SwitchbackError): SwitchbackError {
     return this.#core.atRisk ? unknown(error.message) : error

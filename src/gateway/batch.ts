@@ -16,6 +16,7 @@ import {
   readyForQuery,
   SYNC,
 } from './messages.ts'
+import { afterSettings } from './plan-doubts.ts'
 import { checkOnTarget, type Routable, type Route, routeBeginning, routeOnSource } from './routing.ts'
 import { ServerError, type SessionCore } from './session-core.ts'
 import { afterReady, failOnSource, noteSettings, noteTouches, openOnSource, runQueryOnSource, runStepsOnSource } from './source-arm.ts'
@@ -58,7 +59,10 @@ async function finish(core: SessionCore): Promise<void> {
   if (core.unsynced) {
     const shown = core.transaction.kind === 'idle' || core.transaction.kind === 'source'
     const lease = core.sourceWork?.lease ?? null
+    // Sync commits an implicit transaction.
+    core.atRisk = core.implicit
     await core.link.exchange([SYNC], { relay: true, until: 'ready', ready: shown ? 'relay' : 'hide', lease })
+    core.atRisk = false
     afterReady(core)
     if (shown) return
   }
@@ -70,7 +74,7 @@ async function failBatch(core: SessionCore, error: unknown, end: number): Promis
   if (core.link.lost !== null) throw core.link.lost
   const open = core.transaction
   if (open.kind === 'target') abortTarget(core, open)
-  else if (open.kind === 'held') core.transaction = { kind: 'failed' }
+  else if (open.kind === 'held') core.transaction = { kind: 'failed', isolation: open.isolation, readOnly: open.readOnly }
   else if (core.unsynced || (open.kind === 'source' && core.link.status === 'transaction')) await failOnSource(core)
   if (core.sourceWork !== null && !core.unsynced) {
     core.sourceWork.end()
@@ -120,7 +124,7 @@ async function runWork(core: SessionCore, segment: Segment, options: { bytes: nu
     await runStepsOnSource(core, { steps, work: null, sync: options.sync, showReady: shown })
     return options.sync && shown
   }
-  const statements = await routables(core, executed)
+  const statements = undoubted(await routables(core, executed))
   for (;;) {
     const route = await decide(core, statements, options.bytes)
     if (route.arm === 'source') {
@@ -130,7 +134,10 @@ async function runWork(core: SessionCore, segment: Segment, options: { bytes: nu
         core,
         executed.map(({ planned }) => planned!),
       )
-      core.atRisk = atRisk(core, executed)
+      core.atRisk = atRisk(
+        core,
+        executed.map(({ planned }) => planned),
+      )
       await runStepsOnSource(core, { steps, work, sync: options.sync, showReady: true })
       core.atRisk = false
       return options.sync
@@ -149,6 +156,11 @@ async function runWork(core: SessionCore, segment: Segment, options: { bytes: nu
       throw error
     }
   }
+}
+
+function undoubted(statements: readonly Routable[]): Routable[] {
+  const list = afterSettings(statements.map(({ planned }) => planned))
+  return statements.map((statement, i) => ({ ...statement, planned: list[i]! }))
 }
 
 function send(core: SessionCore, out: readonly Buffer[]): void {
@@ -214,8 +226,8 @@ async function decide(core: SessionCore, statements: readonly Routable[], bytes:
 }
 
 /** INV-9: may it have taken effect if the connection is lost now? Not while a transaction stays open behind it. */
-function atRisk(core: SessionCore, executed: readonly Step[]): boolean {
-  const plans = executed.map(({ planned }) => planned?.plan)
+function atRisk(core: SessionCore, executed: readonly (PlannedStatement | null)[]): boolean {
+  const plans = executed.map((planned) => planned?.plan)
   if (plans.some((plan) => plan?.kind === 'control')) return true
   return core.transaction.kind !== 'source' && !plans.every((plan) => plan?.kind === 'keyed' && plan.readOnly)
 }
@@ -308,14 +320,14 @@ async function runPiece(
   piece: { list: readonly PlannedStatement[]; bytes: Buffer; size: number; last: boolean },
 ): Promise<'ready' | 'failed' | 'done'> {
   if (core.transaction.kind === 'failed') throw transactionAborted()
-  const statements = piece.list.map((planned): Routable => ({ planned, params: [] }))
+  const statements = afterSettings(piece.list).map((planned): Routable => ({ planned, params: [] }))
   for (;;) {
     const route = await decide(core, statements, piece.size)
     if (route.arm === 'source') {
       await openOnSource(core)
       const work = noteTouches(core, route.touches)
       noteSettings(core, piece.list)
-      core.atRisk = core.transaction.kind !== 'source' || piece.list.some(({ plan }) => plan.kind === 'control')
+      core.atRisk = atRisk(core, piece.list)
       const result = await runQueryOnSource(core, { bytes: piece.bytes, work, showReady: piece.last })
       core.atRisk = false
       return piece.last ? 'ready' : result.failed === null ? 'done' : 'failed'

@@ -8,6 +8,7 @@ import type { StatementPlanner } from '../model/plan.ts'
 import type { Descriptions } from './descriptions.ts'
 import type { FenceGate } from './fence-gate.ts'
 import type { Permissions } from './permissions.ts'
+import type { Zones } from './zones.ts'
 
 export interface GatewayLog {
   info(details: object, message: string): void
@@ -37,5 +38,6 @@ export interface GatewayContext {
   readonly metrics: GatewayMetrics
   readonly descriptions: Descriptions
   readonly permissions: Permissions
+  readonly zones: Zones
   readonly upstream: { readonly host: string; readonly port: number }
 }

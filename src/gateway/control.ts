@@ -5,7 +5,7 @@ import type { Plan, PlannedStatement } from '../model/plan.ts'
 import { commandComplete, warning } from './messages.ts'
 import type { SessionCore } from './session-core.ts'
 import { abortTarget, commitTarget } from './target-arm.ts'
-import { IDLE, isolationOf, transactionAborted } from './transaction.ts'
+import { heldLike, IDLE, isolationOf, type Transaction, transactionAborted } from './transaction.ts'
 
 export type ControlPlan = Extract<Plan, { kind: 'control' }>
 
@@ -23,21 +23,16 @@ export function answersControl(core: SessionCore, plan: ControlPlan): boolean {
 export async function actOnControl(core: SessionCore, statement: PlannedStatement): Promise<Buffer[]> {
   const plan = statement.plan as ControlPlan
   const open = core.transaction
-  const chained = /\bchain\b/i.test(statement.sql) && !/\bno\s+chain\b/i.test(statement.sql)
+  const next = plan.chain && open.kind !== 'idle' && open.kind !== 'source' ? heldLike(open) : IDLE
   switch (plan.control) {
     case 'begin':
       return begin(core, plan, statement.sql)
     case 'commit':
-      if (open.kind === 'failed') return end(core, 'ROLLBACK')
-      if (chained && open.kind === 'target') throw new SwitchbackError('NOT_ON_TARGET', { what: 'COMMIT AND CHAIN' })
       if (open.kind === 'target') await commitTarget(core, open)
-      if (chained) return [commandComplete('COMMIT')]
-      return end(core, 'COMMIT')
+      return end(core, open.kind === 'failed' ? 'ROLLBACK' : 'COMMIT', next)
     case 'abort':
-      if (chained && open.kind !== 'held') throw new SwitchbackError('NOT_ON_TARGET', { what: 'ROLLBACK AND CHAIN' })
       if (open.kind === 'target') abortTarget(core, open)
-      if (chained) return [commandComplete('ROLLBACK')]
-      return end(core, 'ROLLBACK')
+      return end(core, 'ROLLBACK', next)
     default:
       if (open.kind === 'failed') throw transactionAborted()
       throw new SwitchbackError('NOT_ON_TARGET', { what: plan.control.toUpperCase() })
@@ -63,8 +58,10 @@ function begin(core: SessionCore, plan: ControlPlan, sql: string): Buffer[] {
   }
 }
 
-function end(core: SessionCore, tag: string): Buffer[] {
+/** `next`: what AND CHAIN begins. */
+function end(core: SessionCore, tag: string, next: Transaction): Buffer[] {
   core.transaction = IDLE
   core.transactionEnded()
+  core.transaction = next
   return [commandComplete(tag)]
 }

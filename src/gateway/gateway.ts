@@ -20,11 +20,7 @@ import { FenceGate, type UnroutableReads, type Work } from './fence-gate.ts'
 import { type LeaseHolder, type LeaseTimes, startLeaseHolder } from './lease-holder.ts'
 import { Permissions } from './permissions.ts'
 import { Session } from './session.ts'
-
-/** The executor as far as the gateway uses it; src/commit's can also end waits in its queues. */
-export interface GatewayExecutor extends TargetExecutor {
-  abortWaiters?(slots: { has(slot: SlotId): boolean }): number
-}
+import { Zones } from './zones.ts'
 
 export interface GatewayOptions {
   /** Names the process for people. */
@@ -34,7 +30,7 @@ export interface GatewayOptions {
   readonly mapping: Mapping
   readonly planner: StatementPlanner
   /** Made with the counter that a fence waits for. */
-  readonly executor: (flights: FlightCounter) => GatewayExecutor
+  readonly executor: (flights: FlightCounter) => TargetExecutor
   readonly control: GatewayControl
   readonly limits: GatewayLimits
   readonly lease: LeaseTimes
@@ -62,7 +58,7 @@ export interface GatewayStatus {
 
 export interface Gateway {
   readonly port: number
-  readonly executor: GatewayExecutor
+  readonly executor: TargetExecutor
   status(): GatewayStatus
   /** Ends all sessions and gives the lease up. */
   close(): Promise<void>
@@ -89,6 +85,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     metrics: options.metrics ?? {},
     descriptions: new Descriptions({ bytesMax: options.limits.planCacheBytes }),
     permissions: new Permissions({ entriesMax: PERMISSIONS_MAX }),
+    zones: new Zones(),
     upstream: options.upstream,
   }
   const sessions = new Sessions(context)
@@ -140,7 +137,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   }
 }
 
-function holdLease(options: GatewayOptions, context: GatewayContext, sessions: Sessions, executor: GatewayExecutor): LeaseHolder {
+function holdLease(options: GatewayOptions, context: GatewayContext, sessions: Sessions, executor: TargetExecutor): LeaseHolder {
   const { gate, log } = context
   return startLeaseHolder({
     control: options.control,
@@ -157,7 +154,7 @@ function holdLease(options: GatewayOptions, context: GatewayContext, sessions: S
         options.onRenewal?.(renewal)
         gate.install(renewal.view, lease)
         if (!wasBound && gate.bound) sessions.bind()
-        executor.abortWaiters?.(gate.parking)
+        executor.abortWaiters(gate.parking)
       },
       lapsed(lease) {
         log.warn({ lease: lease.id }, 'the lease has ended: mapped work ends with it')

@@ -48,6 +48,16 @@ export function touchesOf(statement: Routable, gate: FenceGate, shadowed: boolea
   return { touch: view.slotOf(key), writes, key, plan }
 }
 
+/** SQL's null, or a value that no key can have: it needs no rows, on whichever store it runs. */
+function keyless({ planned: { plan }, params }: Routable): boolean {
+  if (plan.kind !== 'keyed' || params === null) return false
+  try {
+    return plan.key(params) === null
+  } catch {
+    return false
+  }
+}
+
 /** Routes work that begins: waits while a slot is in flip, then decides for all statements in one turn. */
 export async function routeBeginning(
   statements: readonly Routable[],
@@ -75,6 +85,7 @@ function routeNow(statements: readonly Routable[], gate: FenceGate, shadowed: bo
   for (const statement of statements) {
     const facts = touchesOf(statement, gate, shadowed)
     if (facts === null) {
+      if (keyless(statement)) continue
       elsewhere ??= 'a statement of it touches no mapped table, or is not keyed'
       continue
     }
@@ -126,6 +137,7 @@ export function checkOnTarget(statements: readonly Routable[], options: { gate: 
     if (plan.kind === 'session') throw new SwitchbackError('NOT_ON_TARGET', { what: `"${sql.slice(0, 40)}"` })
     const facts = touchesOf(statement, options.gate, options.shadowed)
     if (facts === null) {
+      if (keyless(statement)) continue
       throw new SwitchbackError('CROSSES_OWNERS', { because: `key ${options.key} has moved; a statement of it runs on PostgreSQL` })
     }
     if (facts.key === null) throw new SwitchbackError('UNROUTABLE', { because: facts.because ?? '', wouldRoute: facts.wouldRoute ?? '' })

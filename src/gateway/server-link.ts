@@ -70,6 +70,8 @@ export interface ServerLinkEvents {
   leaseOver(): void
   copyIn(): void
   key(processId: number, secretKey: Buffer): void
+  /** PostgreSQL ends the connection and says so. True: the client hears something else instead (INV-9). */
+  fatal(sqlstate: string): boolean
 }
 
 export class ServerLink {
@@ -168,13 +170,23 @@ export class ServerLink {
     else this.#events.toClient(from === 0 && to === chunk.length ? chunk : chunk.subarray(from, to))
   }
 
+  #showMessage(type: number, body: Buffer): void {
+    const message = Buffer.allocUnsafe(body.length + 5)
+    message[0] = type
+    message.writeInt32BE(body.length + 4, 1)
+    body.copy(message, 5)
+    this.#show(message, 0, message.length)
+  }
+
   #decide(type: number): boolean {
     if (type === BACKEND.parameterStatus || type === BACKEND.notificationResponse) return true
     const exchange = this.#exchanges[0]
     if (exchange === undefined) return true
     if (type === BACKEND.noticeResponse) return exchange.relay
     if (type === BACKEND.readyForQuery) return exchange.relay && exchange.ready !== 'hide'
-    return exchange.relay && (type === BACKEND.errorResponse || exchange.hide?.has(exchange.replies) !== true)
+    // Looked at before it is shown: a FATAL may leave the outcome open.
+    if (type === BACKEND.errorResponse) return false
+    return exchange.relay && exchange.hide?.has(exchange.replies) !== true
   }
 
   /** The last byte of a message is there. */
@@ -213,8 +225,12 @@ export class ServerLink {
       return
     }
     if (type === BACKEND.errorResponse) {
-      exchange.failed = sqlstateOf(this.#walker.body())
-      if (!exchange.relay) exchange.kept.push({ type, body: Buffer.from(this.#walker.body()) })
+      const body = Buffer.from(this.#walker.body())
+      const { sqlstate, fatal } = errorOf(body)
+      exchange.failed = sqlstate
+      if (fatal && this.#events.fatal(sqlstate)) return
+      if (exchange.relay) this.#showMessage(type, body)
+      else exchange.kept.push({ type, body })
       if (exchange.until !== 'ready') this.#finish(exchange)
       return
     }
@@ -257,8 +273,10 @@ export class ServerLink {
 
 const KEEP_OF_RELAYED = new Set<number>([BACKEND.parameterDescription, BACKEND.rowDescription, BACKEND.noData, BACKEND.commandComplete])
 
-/** '' where the error names none (faults.md 33). */
-function sqlstateOf(body: Buffer): string {
+/** SQLSTATE '' where the error names none (faults.md 33). */
+function errorOf(body: Buffer): { sqlstate: string; fatal: boolean } {
   const message = decodeBackend(BACKEND.errorResponse, body)
-  return message.kind === 'errorResponse' ? (message.fields[ERROR_FIELD.sqlstate] ?? '') : ''
+  if (message.kind !== 'errorResponse') return { sqlstate: '', fatal: false }
+  const severity = message.fields[ERROR_FIELD.severityNonLocalised] ?? message.fields[ERROR_FIELD.severity]
+  return { sqlstate: message.fields[ERROR_FIELD.sqlstate] ?? '', fatal: severity === 'FATAL' || severity === 'PANIC' }
 }

@@ -10,6 +10,7 @@ import type { Description } from './descriptions.ts'
 import type { Work } from './fence-gate.ts'
 import { queryMessage, SYNC } from './messages.ts'
 import type { ExchangeResult, Kept, ServerLink } from './server-link.ts'
+import { asDeclared, QUOTED_OTHERWISE } from './plan-doubts.ts'
 import { readSettings, type SessionSettings, settingsQuery, textRows } from './settings.ts'
 import type { Prepared, PreparedStatements } from './statements.ts'
 import { IDLE, type Portal, type Transaction } from './transaction.ts'
@@ -41,6 +42,7 @@ const UNKNOWN_SETTINGS: SessionSettings = {
   isolation: 'read committed',
   readOnly: false,
   statementTimeoutMs: 0,
+  standardStrings: false,
   backendPid: -1,
   shadowed: true,
 }
@@ -99,17 +101,19 @@ export class SessionCore {
   }
 
   async plan(prepared: Prepared): Promise<PlannedStatement> {
-    const path = `${this.context.permissions.digest}\0${this.settings.searchPathText}`
+    const path = `${this.context.permissions.digest}\0${this.settings.searchPathText}\0${this.settings.standardStrings}`
     if (prepared.planned && prepared.plannedFor === path) return prepared.planned
     const list = await this.planText(prepared.sql)
     // Empty, or several statements in one Parse: PostgreSQL answers that itself.
-    prepared.planned = list.length === 1 ? list[0]! : { plan: { kind: 'pass', pins: false }, sql: prepared.sql }
+    const one: PlannedStatement = list.length === 1 ? list[0]! : { plan: { kind: 'pass', pins: false }, sql: prepared.sql }
+    prepared.planned = asDeclared(one, prepared.declaredOids)
     prepared.plannedFor = path
     return prepared.planned
   }
 
   async planText(sql: string): Promise<readonly PlannedStatement[]> {
     const { planner } = this.context
+    if (!this.settings.standardStrings && sql.includes('\\')) return [{ plan: QUOTED_OTHERWISE, sql }]
     return planner.cached(sql, this.settings.searchPath) ?? (await planner.plan(sql, this.settings.searchPath))
   }
 
@@ -131,6 +135,12 @@ export class SessionCore {
     prepared.description = description
     prepared.describedFor = describedFor
     return description
+  }
+
+  /** Before timestamptz values are shown: whether the session's zone means the same here. */
+  async compareZone(): Promise<void> {
+    const { zones } = this.context
+    await zones.compare(this.settings.timeZone, async (sql) => (await this.askRows(sql))[0]?.[0] ?? null)
   }
 
   /** What a remembered description holds for. */

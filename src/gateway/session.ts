@@ -187,6 +187,7 @@ export class Session {
       key: (processId, secretKey) => {
         this.#key = { processId, secretKey: Buffer.from(secretKey) }
       },
+      fatal: (sqlstate) => this.#endedUnknown(sqlstate),
     })
     server.on('data', (chunk: Buffer) => this.#guarded(() => this.#link!.feed(chunk)))
     server.on('drain', () => this.#client.resume())
@@ -308,6 +309,13 @@ export class Session {
       this.#boundWork.end()
       this.#boundWork = null
     }
+  }
+
+  /** INV-9: PostgreSQL's FATAL says that the connection ends, not whether a COMMIT that was under way took effect. */
+  #endedUnknown(sqlstate: string): boolean {
+    if (this.#active?.atRisk !== true) return false
+    this.end(this.#active.honest(new SwitchbackError('UPSTREAM_LOST', { reason: `it ended the connection with ${sqlstate}` })))
+    return true
   }
 
   #serverLost(reason: string): void {

@@ -17,6 +17,7 @@ export interface SessionSettings {
   readonly isolation: string
   readonly readOnly: boolean
   readonly statementTimeoutMs: number
+  readonly standardStrings: boolean
   /** pg_catalog.pg_backend_pid(): differs from BackendKeyData's behind a pooler. */
   readonly backendPid: number
   /** Keys are not to be read: a temporary relation has the name of a mapped table, or the client does not speak UTF-8. */
@@ -31,13 +32,13 @@ export function settingsQuery(tables: readonly string[]): string {
       pg_catalog.current_setting('IntervalStyle'), pg_catalog.current_setting('bytea_output'), pg_catalog.current_setting('extra_float_digits'),
       pg_catalog.current_setting('client_encoding'), pg_catalog.current_setting('default_transaction_isolation'),
       pg_catalog.current_setting('default_transaction_read_only'), (extract(epoch from pg_catalog.current_setting('statement_timeout')::interval) * 1000)::bigint,
-      pg_catalog.pg_backend_pid(), exists (select 1 from pg_catalog.pg_class
+      pg_catalog.pg_backend_pid(), pg_catalog.current_setting('standard_conforming_strings'), exists (select 1 from pg_catalog.pg_class
         where relnamespace = pg_catalog.pg_my_temp_schema() and relname in (${names.length > 0 ? names : "''"}))`
 }
 
 export function readSettings(kept: readonly Kept[]): SessionSettings | null {
   const row = textRow(kept)
-  if (row === null || row.length !== 13) return null
+  if (row === null || row.length !== 14) return null
   const text = row.map((value) => value ?? '')
   return {
     role: text[0]!,
@@ -53,8 +54,9 @@ export function readSettings(kept: readonly Kept[]): SessionSettings | null {
     readOnly: text[9] === 'on',
     statementTimeoutMs: Number(text[10]),
     backendPid: Number(text[11]),
+    standardStrings: text[12] === 'on',
     // Texts are decoded as UTF-8 here: under another encoding no key is read.
-    shadowed: text[12] === 't' || text[7] !== 'UTF8',
+    shadowed: text[13] === 't' || text[7] !== 'UTF8',
   }
 }
 

@@ -110,7 +110,8 @@ export async function runStepsOnSource(core: SessionCore, batch: SourceBatch): P
   // PostgreSQL skips to Sync by itself; what is left of the batch must not be run elsewhere.
   if (result.failed !== null && !(closes && batch.showReady)) {
     core.skipping = true
-    if (core.transaction.kind === 'held') core.transaction = { kind: 'failed' }
+    const open = core.transaction
+    if (open.kind === 'held') core.transaction = { kind: 'failed', isolation: open.isolation, readOnly: open.readOnly }
   }
   if (closes) afterReady(core)
 }

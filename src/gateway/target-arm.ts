@@ -1,18 +1,24 @@
 // Promises: statements of moved keys, answered as PostgreSQL would have answered them: prepared and described by PostgreSQL,
 // permitted by PostgreSQL, run by the executor (gateway.md, Plans). A batch's replies leave together, when its work is done.
 import { hasCode, SwitchbackError } from '../model/errors.ts'
-import type { AggregateAddress, Isolation } from '../model/executor.ts'
+import type { AggregateAddress, Isolation, LeaseHandle } from '../model/executor.ts'
 import type { AggregateKey } from '../model/key.ts'
 import type { Ownership } from '../model/ownership.ts'
 import type { KeyedPlan, Params, PlannedStatement, StatementEnv, StatementResult } from '../model/plan.ts'
 import { encodeBackend } from '../wire/backend.ts'
 import type { Format } from '../wire/frontend.ts'
+import { oidOf } from '../wire/values.ts'
+import type { Description } from './descriptions.ts'
 import { BIND_COMPLETE, CLOSE_COMPLETE, commandComplete, NO_DATA, PARSE_COMPLETE, PORTAL_SUSPENDED, SYNC } from './messages.ts'
+import { mustBeDescribedAs } from './plan-doubts.ts'
 import type { SessionCore } from './session-core.ts'
 import type { Prepared } from './statements.ts'
 import type { Step } from './steps.ts'
 import { IDLE, nowTextOf, type Portal, type TargetState } from './transaction.ts'
-import { canonicalParams, encodeRows, withFormats } from './values.ts'
+import { canonicalParams, encodeRows, mustBeShowable, withFormats } from './values.ts'
+
+/** timestamptz and its array. */
+const TIMESTAMPTZ: ReadonlySet<number> = new Set([oidOf('timestamptz'), oidOf('timestamptz[]')])
 
 /** The aggregate's place changed its owner before anything of the statement was sent: it is routed again. */
 export class RouteAgain extends Error {
@@ -48,6 +54,7 @@ export function openOnTarget(core: SessionCore, route: TargetRoute): TargetState
     transaction,
     work,
     address,
+    isolation,
     readOnly: before.kind === 'held' ? before.readOnly : core.settings.readOnly,
     nowText: nowTextOf(core.context.clock.nowMs()),
     implicit: before.kind !== 'held',
@@ -66,7 +73,7 @@ export function interruptTarget(state: TargetState, because: SwitchbackError): v
 export function abortTarget(core: SessionCore, state: TargetState): void {
   state.transaction.abort()
   state.work.end()
-  core.transaction = state.implicit ? IDLE : { kind: 'failed' }
+  core.transaction = state.implicit ? IDLE : { kind: 'failed', isolation: state.isolation, readOnly: state.readOnly }
   core.portals.clear()
 }
 
@@ -136,11 +143,12 @@ async function describeOnTarget(core: SessionCore, prepared: Prepared | null, po
 
 async function executePortal(core: SessionCore, batch: TargetBatch, portal: Portal, rowsMax: number, out: Buffer[]): Promise<void> {
   if (portal.rest === null) {
-    const description = await core.describe(portal.prepared)
-    const params = await canonicalParams(core, portal.bind, description.paramOids)
-    const result = await runKeyed(core, batch, { prepared: portal.prepared, planned: portal.planned, params })
-    const rows = encodeRows(result.rows, { fields: description.fields ?? [], formats: portal.bind.resultFormats }, core)
-    portal.rest = { rows: description.fields === null ? [] : rows, tag: result.commandTag }
+    const { prepared, planned, bind } = portal
+    const description = await core.describe(prepared)
+    const params = await canonicalParams(core, bind, description.paramOids)
+    const formats = bind.resultFormats
+    const { rows, tag } = await runKeyed(core, batch, { prepared, planned, params, description, formats })
+    portal.rest = { rows, tag }
   }
   const { rows, tag } = portal.rest
   const shown = rowsMax > 0 ? rows.slice(0, rowsMax) : rows
@@ -160,35 +168,61 @@ export async function runTextOnTarget(
 ): Promise<void> {
   const prepared: Prepared = { sql: planned.sql, declaredOids: [], onServer: false }
   const description = await core.describe(prepared)
-  const result = await runKeyed(core, batch, { prepared, planned, params: [] })
+  const { rows, tag } = await runKeyed(core, batch, { prepared, planned, params: [], description, formats: [] })
   if (description.fields !== null) {
-    out.push(encodeBackend({ kind: 'rowDescription', fields: withFormats(description.fields, []) }))
-    out.push(...encodeRows(result.rows, { fields: description.fields, formats: [] }, core))
+    out.push(encodeBackend({ kind: 'rowDescription', fields: withFormats(description.fields, []) }), ...rows)
   }
-  out.push(commandComplete(result.commandTag))
+  out.push(commandComplete(tag))
 }
 
 interface KeyedStatement {
   readonly prepared: Prepared
   readonly planned: PlannedStatement
   readonly params: Params
+  readonly description: Description
+  /** Of its result's columns. */
+  readonly formats: readonly Format[]
 }
 
-async function runKeyed(core: SessionCore, batch: Omit<TargetBatch, 'steps'>, statement: KeyedStatement): Promise<StatementResult> {
+/** What can be refused is refused before anything runs: afterwards the outcome stands (INV-9). */
+async function runKeyed(
+  core: SessionCore,
+  batch: Omit<TargetBatch, 'steps'>,
+  statement: KeyedStatement,
+): Promise<{ rows: readonly Buffer[]; tag: string }> {
   const plan = statement.planned.plan as KeyedPlan
+  const { description } = statement
+  const shape = { fields: description.fields ?? [], formats: statement.formats }
+  mustBeDescribedAs(plan, description.paramOids)
+  mustBeShowable(shape)
   const open = core.transaction.kind === 'target' ? core.transaction : null
   const readOnly = open?.readOnly ?? core.settings.readOnly
   if (readOnly && (!plan.readOnly || plan.locks))
     throw new SwitchbackError('READ_ONLY_TRANSACTION', { what: commandOf(statement.planned.sql) })
-  await core.checkPermission(statement.prepared, await core.describe(statement.prepared))
+  await core.checkPermission(statement.prepared, description)
+  if (shape.fields.some(({ typeOid }) => TIMESTAMPTZ.has(typeOid))) await core.compareZone()
   const answers = await core.answers(plan)
   const env: StatementEnv = {
     nowText: open?.nowText ?? nowTextOf(core.context.clock.nowMs()),
     answers,
     uuid: core.context.uuid,
   }
-  if (open !== null) return runInTransaction(core, open, plan, statement.params, env)
-  return runAlone(core, batch.route, plan, statement.params, env)
+  const { result, lease } =
+    open === null
+      ? await runAlone(core, batch.route, plan, statement.params, env)
+      : { result: await runInTransaction(core, open, plan, statement.params, env), lease: open.work.lease }
+  if (description.fields === null) return { rows: [], tag: result.commandTag }
+  core.atRisk = open === null && !plan.readOnly
+  const { rows, asked } = await encodeRows(result.rows, shape, core)
+  // INV-8: looked at again, since time has passed.
+  if (asked && !lease.holds()) throw leaseEnded(lease, core.atRisk)
+  core.atRisk = false
+  return { rows, tag: result.commandTag }
+}
+
+/** INV-9: a write may have taken effect. */
+function leaseEnded(lease: LeaseHandle, written: boolean): SwitchbackError {
+  return new SwitchbackError(written ? 'OUTCOME_UNKNOWN' : 'LEASE_OVER', { lease: lease.id, reason: 'the lease of the gateway ended' })
 }
 
 async function runInTransaction(
@@ -217,7 +251,7 @@ async function runAlone(
   plan: KeyedPlan,
   params: Params,
   env: StatementEnv,
-): Promise<StatementResult> {
+): Promise<{ result: StatementResult; lease: LeaseHandle }> {
   const { gate, executor } = core.context
   const writes = !plan.readOnly || plan.locks
   const decision = gate.decide({ touch: gate.view!.slotOf(route.key), writes })
@@ -231,9 +265,8 @@ async function runAlone(
     const running = executor.autocommit(lease, address, plan, params, env)
     // A write that has been sent cannot be taken back; a read can be left alone.
     const result = await (writes ? running : untilCanceled(core, running))
-    if (!lease.holds())
-      throw new SwitchbackError(writes ? 'OUTCOME_UNKNOWN' : 'LEASE_OVER', { lease: lease.id, reason: 'the lease of the gateway ended' })
-    return result
+    if (!lease.holds()) throw leaseEnded(lease, writes)
+    return { result, lease }
   } catch (error) {
     if (hasCode(error, 'AGGREGATE_MOVING')) throw new RouteAgain()
     throw error

@@ -15,14 +15,15 @@ export type Transaction =
   /** Open on PostgreSQL, which knows its state. `work` is null while it has touched nothing mapped and no lease is there. */
   | { readonly kind: 'source'; work: Work | null; snapshot: boolean }
   | TargetState
-  /** Failed by the gateway, and open on neither store. */
-  | { readonly kind: 'failed' }
+  /** Failed by the gateway, and open on neither store. What it was is kept for ROLLBACK AND CHAIN. */
+  | { readonly kind: 'failed'; readonly isolation: Isolation; readonly readOnly: boolean }
 
 export interface TargetState {
   readonly kind: 'target'
   readonly transaction: TargetTransaction
   readonly work: Work
   readonly address: AggregateAddress
+  readonly isolation: Isolation
   readonly readOnly: boolean
   readonly nowText: string
   /** Of a batch without BEGIN: ends at Sync. */
@@ -42,6 +43,12 @@ export interface Portal {
 }
 
 export const IDLE: Transaction = { kind: 'idle' }
+
+/** A transaction of these characteristics that has not been sent. */
+export function heldLike(before: { readonly isolation: Isolation; readonly readOnly: boolean }): Transaction {
+  const { isolation, readOnly } = before
+  return { kind: 'held', sql: `begin isolation level ${isolation} read ${readOnly ? 'only' : 'write'}`, isolation, readOnly }
+}
 
 export function isolationOf(text: string | null): Isolation {
   switch (text?.toLowerCase()) {

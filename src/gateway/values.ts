@@ -1,12 +1,13 @@
 // Promises: a client's parameters as the canonical texts that plans take, and a plan's rows as the client wants to see them: text
 // under its session's settings, or binary, each column as its Bind asked (INV-12). What only PostgreSQL can tell is asked of it.
 import { SwitchbackError } from '../model/errors.ts'
+import type { ColumnType } from '../model/mapping.ts'
 import type { Params } from '../model/plan.ts'
 import type { Cell, Row } from '../model/row.ts'
 import { BACKEND, decodeDataRow, type FieldDescription, writeDataRow } from '../wire/backend.ts'
 import { ByteWriter } from '../wire/bytes.ts'
-import { type BindMessage, type Format, formatOf } from '../wire/frontend.ts'
-import { ASK, canonicalText, decodeBinary, encodeBinary, renderText, typeByOid, UNSUPPORTED } from '../wire/values.ts'
+import { type BindMessage, type Format, type FrontendMessage, formatOf } from '../wire/frontend.ts'
+import { ASK, canonicalText, decodeBinary, encodeBinary, oidOf, renderText, typeByOid, UNSUPPORTED } from '../wire/values.ts'
 import type { SessionCore } from './session-core.ts'
 
 export function hasBinaryParams(bind: BindMessage): boolean {
@@ -80,31 +81,81 @@ export interface ResultFormat {
   readonly formats: readonly Format[]
 }
 
-/** One DataRow message a row. */
-export function encodeRows(rows: readonly Row[], result: ResultFormat, core: SessionCore): Buffer[] {
+/** Before a statement runs: what could not be shown afterwards is refused while nothing has taken effect (INV-9). */
+export function mustBeShowable({ fields, formats }: ResultFormat): void {
+  for (const [i, { typeOid }] of fields.entries()) {
+    if (formatOf(formats, i) === 1 && typeByOid(typeOid) === undefined)
+      throw new SwitchbackError('NOT_ON_TARGET', { what: `a binary result of type ${typeOid}` })
+  }
+}
+
+export interface EncodedRows {
+  /** One DataRow message a row. */
+  readonly rows: Buffer[]
+  /** PostgreSQL was asked: time has passed since the rows were given. */
+  readonly asked: boolean
+}
+
+/** What cannot be rendered here (a style, a zone whose data differ, a year beyond them) PostgreSQL renders, in its own session. */
+export async function encodeRows(rows: readonly Row[], result: ResultFormat, core: SessionCore): Promise<EncodedRows> {
   const columns = result.fields.map((field, i) => ({ type: typeByOid(field.typeOid), format: formatOf(result.formats, i) }))
-  return rows.map((row) => {
+  const shownHere = columns.map(({ type, format }) => format === 1 || type === undefined || rendersHere(type, core))
+  const toAsk = new Map<ColumnType, Set<string>>()
+  const texts = rows.map((row) =>
+    row.map((cell, i) => {
+      const { type, format } = columns[i]!
+      if (cell === null || type === undefined || format === 1) return cell
+      const shown = shownHere[i] ? renderText(type, cell, core.settings) : UNSUPPORTED
+      if (shown !== UNSUPPORTED) return shown
+      let cells = toAsk.get(type)
+      if (cells === undefined) toAsk.set(type, (cells = new Set()))
+      cells.add(cell)
+      return UNSUPPORTED
+    }),
+  )
+  const answers = new Map<ColumnType, ReadonlyMap<string, string>>()
+  for (const [type, cells] of toAsk) answers.set(type, await askRendered(core, type, [...cells]))
+  const encoded = texts.map((row, r) => {
     const writer = new ByteWriter(16 + row.length * 16)
     writeDataRow(
       writer,
-      row.map((cell, i) => {
-        if (cell === null) return null
-        const column = columns[i]
-        if (column === undefined || column.type === undefined) {
-          if (column?.format === 1)
-            throw new SwitchbackError('NOT_ON_TARGET', { what: `a binary result of type ${result.fields[i]?.typeOid}` })
-          return cell
-        }
-        if (column.format === 1) return encodeBinary(column.type, cell)
-        const shown = renderText(column.type, cell, core.settings)
-        if (shown === UNSUPPORTED) {
-          throw new SwitchbackError('NOT_ON_TARGET', { what: `output of ${column.type} under DateStyle "${core.settings.dateStyle}"` })
-        }
-        return shown
+      row.map((shown, i) => {
+        const { type, format } = columns[i]!
+        const cell = rows[r]![i]!
+        if (shown === null || cell === null) return null
+        if (shown === UNSUPPORTED) return answers.get(type!)!.get(cell)!
+        return format === 1 && type !== undefined ? encodeBinary(type, cell) : shown
       }),
     )
     return writer.done()
   })
+  return { rows: encoded, asked: toAsk.size > 0 }
+}
+
+function rendersHere(type: ColumnType, core: SessionCore): boolean {
+  if (/^float[48]/.test(type)) return Number(core.settings.extraFloatDigits) > 0
+  return !type.startsWith('timestamptz') || core.context.zones.trusted(core.settings.timeZone)
+}
+
+/** Cells of one exchange. */
+const RENDERED_MAX = 500
+
+/** Given in binary, which no setting changes, and taken back as text. */
+async function askRendered(core: SessionCore, type: ColumnType, cells: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  const shown = new Map<string, string>()
+  for (let from = 0; from < cells.length; from += RENDERED_MAX) {
+    const chunk = cells.slice(from, from + RENDERED_MAX)
+    const kept = await core.askMessages([
+      { kind: 'parse', name: '', sql: 'select $1', parameterTypes: [oidOf(type)] },
+      ...chunk.flatMap((cell): FrontendMessage[] => [
+        { kind: 'bind', portal: '', statement: '', parameterFormats: [1], parameters: [encodeBinary(type, cell)], resultFormats: [0] },
+        { kind: 'execute', portal: '', rowsMax: 0 },
+      ]),
+    ])
+    const texts = kept.filter((message) => message.type === BACKEND.dataRow).map(({ body }) => decodeDataRow(body)[0]!.toString('utf8'))
+    for (const [i, cell] of chunk.entries()) shown.set(cell, texts[i]!)
+  }
+  return shown
 }
 
 /** The description that goes with the formats. */

@@ -43,8 +43,32 @@ export const CATALOGUE = {
   SECRET_MISSING: {
     kind: 'operator',
     sqlstate: 'F0000',
-    message: 'the environment variable {variable}, which the configuration names, is not set',
+    message: 'the environment variable {variable}, which the configuration names or goes by, is not set',
     remedy: 'Nothing was changed. Set it and run the command again.',
+  },
+  CONNECTION_STRING_INVALID: {
+    kind: 'operator',
+    sqlstate: 'F0000',
+    message: 'the environment variable {variable} does not hold a connection string',
+    remedy: 'Nothing was changed. Give it one like postgres://user:password@host:5432/database.',
+  },
+  USAGE: {
+    kind: 'operator',
+    sqlstate: '22023',
+    message: '{problem}',
+    remedy: 'Nothing was changed. Run the command with --help for its arguments and options.',
+  },
+  FILE_NOT_WRITTEN: {
+    kind: 'operator',
+    sqlstate: '58030',
+    message: '{file} cannot be written: {reason}',
+    remedy: '{left} Make room or give the right to write there, or name another place, then run the command again.',
+  },
+  MOVE_BLOCKED: {
+    kind: 'operator',
+    sqlstate: '55000',
+    message: 'the move cannot be made: {blockers}',
+    remedy: 'Nothing was changed. Mend what each sentence names and run `switchback init` again.',
   },
   // ---- leases, epochs, tokens
   LEASE_OVER: {

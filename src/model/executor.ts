@@ -40,6 +40,11 @@ export interface TargetExecutor {
   /** One statement that is its own transaction: conflicts are retried inside, jittered, up to commitDeadlineMs. */
   autocommit(lease: LeaseHandle, address: AggregateAddress, plan: KeyedPlan, params: Params, env: StatementEnv): Promise<StatementResult>
   begin(lease: LeaseHandle, address: AggregateAddress, options: { readonly isolation: Isolation }): TargetTransaction
+  /**
+   * Ends waits in the queues of these slots with AGGREGATE_MOVING: nothing of theirs took effect, so the gateway may park and run
+   * them again. Returns how many it ended.
+   */
+  abortWaiters(slots: { has(slot: SlotId): boolean }): number
   /** Next unused sequence of each group's outbox written under the lease: part of a fence's ack. */
   nextSequences(lease: LeaseId): ReadonlyMap<number, number>
 }

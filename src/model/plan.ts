@@ -1,7 +1,7 @@
 // Promises: what a statement means for routing, and how a keyed one runs on the target: first which rows it needs, then, those
 // given, what it answers and changes. Pure both; the gateway and the commit engine do the I/O between. Made by src/sql.
 import type { AggregateKey } from './key.ts'
-import type { TableName } from './mapping.ts'
+import type { ColumnType, TableName } from './mapping.ts'
 import type { Cell, Row, RowChange } from './row.ts'
 
 /** A bound parameter, already decoded to text (INV-12); null is SQL's null. */
@@ -44,12 +44,21 @@ export interface KeyedPlan {
   /** `select ... for update`: holds the aggregate's place. */
   readonly locks: boolean
   readonly returnsRows: boolean
-  /** The key of the one aggregate it touches. Throws KEY_INVALID; null where the key is SQL's null (no row matches). */
+  /**
+   * The types its parameters were taken for, null where none was needed. A client may declare others in Parse, and then PostgreSQL
+   * resolves other operators: only a statement whose parameters have these types, by PostgreSQL's own word, runs by this plan.
+   */
+  readonly parameterTypes: readonly (ColumnType | null)[]
+  /**
+   * The key of the one aggregate it touches. Throws KEY_INVALID; null where the key is SQL's null, or a value that no key can have:
+   * then no row matches, and `run` needs no rows: it matches nothing, or throws 23502 where it would insert.
+   */
   key(params: Params): AggregateKey | null
   /** SQL expressions that PostgreSQL must answer for each inserted row, e.g. nextval('entries_id_seq'). */
   readonly asks: readonly string[]
   readonly insertedRows: number
-  reads(params: Params): readonly ReadRequest[]
+  /** With `env`, rows whose key is asked of PostgreSQL are read by point; without, their whole table is. */
+  reads(params: Params, env?: StatementEnv): readonly ReadRequest[]
   /** Throws a SqlError for what PostgreSQL would refuse (constraint, overflow, division by zero). */
   run(params: Params, rows: AggregateRows, env: StatementEnv): StatementResult
 }
@@ -57,12 +66,23 @@ export interface KeyedPlan {
 export type TransactionControl = 'begin' | 'commit' | 'abort' | 'savepoint' | 'release' | 'rollback to' | 'prepare transaction'
 
 export type Plan =
-  /** Touches no mapped table in its catalog closure. */
+  /**
+   * Touches no mapped table in its catalog closure. `pins`: it leaves state on PostgreSQL that outlives it (a temporary table, an
+   * advisory lock, LISTEN, a cursor, SET LOCAL): it never belongs to a transaction on the target, and what plans depend on is read
+   * again after it.
+   */
   | { readonly kind: 'pass'; readonly pins: boolean }
   | KeyedPlan
   /** On PostgreSQL while no slot has moved; after that reads by policy, writes refused with 0A000 and the reason. */
   | { readonly kind: 'unroutable'; readonly reads: boolean; readonly because: string; readonly wouldRoute: string }
-  | { readonly kind: 'control'; readonly control: TransactionControl; readonly isolation: string | null; readonly readOnly: boolean | null }
+  | {
+      readonly kind: 'control'
+      readonly control: TransactionControl
+      readonly isolation: string | null
+      readonly readOnly: boolean | null
+      /** COMMIT or ROLLBACK AND CHAIN: the next transaction begins at once, like the one that ends. */
+      readonly chain: boolean
+    }
   /** SET, RESET, SHOW, DISCARD, DEALLOCATE ... : session state. */
   | { readonly kind: 'session'; readonly statement: string }
 

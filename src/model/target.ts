@@ -5,9 +5,11 @@
 // TARGET_THROTTLED or TARGET_REFUSED has not taken effect and never will. Anything else (TARGET_UNKNOWN, or an error without
 // a code) may have taken effect, or may yet, any time later. No adapter retries a compare-and-set inside its driver: that
 // would make a refusal uncertain.
+import type { BucketSums } from '../lib/digest.ts'
 import type { Head, OutboxEntry, OutboxId } from './head.ts'
 import type { AggregateKey } from './key.ts'
 import type { Mapping, TableName } from './mapping.ts'
+import type { BucketChoice } from './parity.ts'
 import type { RowKey, RowPut, StampedRow } from './row.ts'
 
 export interface TargetCapabilities {
@@ -89,6 +91,15 @@ export interface Target {
   readRange(range: RowRange): Promise<RowPage>
   /** All rows, tombstones included, in batches; no order, not a snapshot. */
   scanRows(options: ScanOptions): AsyncIterable<readonly StampedRow[]>
+  /**
+   * Where a store can digest its own rows: sums and counts of the digests of all rows by bucket (model/parity.ts), tombstones left out,
+   * the same as a scan gives. Without it parity scans.
+   */
+  bucketSums?(
+    table: TableName,
+    choice: BucketChoice,
+    options: { readonly progress: (rows: number) => void; readonly signal: AbortSignal },
+  ): Promise<BucketSums>
   /** Forgets tombstones whose stamp is below the given one for good. */
   purgeTombstones(table: TableName, below: bigint, signal?: AbortSignal): Promise<number>
 

@@ -8,6 +8,7 @@ import { bucketOfKey } from './bucket.ts'
 export function targetReader(target: Target, segments: number): ParityReader {
   return {
     async bucketSums(table, choice, progress, signal) {
+      if (target.bucketSums !== undefined) return target.bucketSums(table.name, choice, { progress, signal })
       const sums = new BucketSums(choice.buckets)
       const digester = new TextDigester()
       await Promise.all(

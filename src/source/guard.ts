@@ -169,7 +169,7 @@ async function grantApplier(client: pg.ClientBase, role: string): Promise<void> 
     grant usage on schema switchback to ${ident(role)};
     grant select on switchback.state, switchback.pin, switchback.tenure, switchback.lease to ${ident(role)};
     grant select, update on switchback.leader, switchback.ownership to ${ident(role)};
-    grant select, insert, update, delete on switchback.applied, switchback.position, switchback.poison to ${ident(role)};
+    grant select, insert, update, delete on switchback.applied, switchback.applied_total, switchback.position, switchback.poison to ${ident(role)};
     grant execute on function switchback.hash_slot(text), switchback.slot_of(text), switchback.assert_leader(bigint) to ${ident(role)}`)
 }
 

@@ -6,6 +6,7 @@ import type pg from 'pg'
 import type { Clock } from '../lib/clock.ts'
 import type { AppliedVersion, ReverseApplier, ReverseOutcome, ReverseTransaction } from '../model/control.ts'
 import { SwitchbackError } from '../model/errors.ts'
+import type { SlotId } from '../model/ids.ts'
 import { type Mapping, type TableMapping, tableOf } from '../model/mapping.ts'
 import type { RowChange } from '../model/row.ts'
 import { connectSource } from './connect.ts'
@@ -18,6 +19,8 @@ export interface ReverseApplierOptions {
   readonly leaderToken: number
   readonly originName: string
   readonly clock: Clock
+  /** A slot above all of the service's that each leader owns in the tenure of its token: the probe's. It is in no ownership row. */
+  readonly probeSlot?: SlotId
   /** A successor ends older leaders' connections by this name; by default the one it looks for. */
   readonly applicationName?: string
 }
@@ -214,10 +217,20 @@ class Applier implements PostgresReverseApplier {
     const newest = new Map(due.map((transaction) => [transaction.key, transaction]))
     const last = [...newest.values()]
     await this.#client.query(
-      `insert into switchback.applied (key, slot, tenure, version, txn_id)
+      `with total as (
+         update switchback.applied_total set transactions = transactions + $6 where $6 > 0
+       )
+       insert into switchback.applied (key, slot, tenure, version, txn_id)
        select * from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::text[])
        on conflict (key) do update set slot = excluded.slot, tenure = excluded.tenure, version = excluded.version, txn_id = excluded.txn_id`,
-      [last.map((t) => t.key), last.map((t) => t.slot), last.map((t) => t.tenure), last.map((t) => t.version), last.map((t) => t.txnId)],
+      [
+        last.map((t) => t.key),
+        last.map((t) => t.slot),
+        last.map((t) => t.tenure),
+        last.map((t) => t.version),
+        last.map((t) => t.txnId),
+        due.filter((t) => t.slot !== this.#options.probeSlot).length,
+      ],
     )
     return outcomes
   }
@@ -225,7 +238,7 @@ class Applier implements PostgresReverseApplier {
   /** In order: a transaction counts for the ones after it in the same batch. */
   async #standings(batch: readonly ReverseTransaction[]): Promise<ReverseOutcome[]> {
     const { rows } = await this.#client.query<Record<string, string | null>>(
-      `select o.owner = 'target' and o.tenure = asked.tenure as mine,
+      `select coalesce(o.owner = 'target' and o.tenure = asked.tenure, asked.slot = $4 and asked.tenure = $5) as mine,
               case when a.tenure = asked.tenure then a.version else 0 end as version,
               p.key is not null as poisoned
          from unnest($1::text[], $2::int[], $3::bigint[]) with ordinality as asked(key, slot, tenure, n)
@@ -233,7 +246,7 @@ class Applier implements PostgresReverseApplier {
          left join switchback.applied a on a.key = asked.key
          left join switchback.poison p on p.key = asked.key and p.tenure = asked.tenure
         order by asked.n`,
-      [batch.map((t) => t.key), batch.map((t) => t.slot), batch.map((t) => t.tenure)],
+      [batch.map((t) => t.key), batch.map((t) => t.slot), batch.map((t) => t.tenure), this.#options.probeSlot ?? null, this.#token],
     )
     const reached = new Map<string, number>()
     return batch.map((transaction, i) => {

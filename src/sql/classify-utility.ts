@@ -143,12 +143,17 @@ function control(statement: TransactionStmt): Plan {
   const isolation = optionText(options, 'transaction_isolation')
   const only = optionText(options, 'transaction_read_only')
   const readOnly = only === null ? null : only === '1' || only === 'true'
-  if (chain) return unroutable('commit or rollback and chain', 'begin the next transaction by itself')
-  const plain = (what: TransactionControl): Plan => ({ kind: 'control', control: what, isolation: null, readOnly: null })
+  const plain = (what: TransactionControl): Plan => ({
+    kind: 'control',
+    control: what,
+    isolation: null,
+    readOnly: null,
+    chain: chain === true,
+  })
   switch (kind) {
     case 'TRANS_STMT_BEGIN':
     case 'TRANS_STMT_START':
-      return { kind: 'control', control: 'begin', isolation, readOnly }
+      return { kind: 'control', control: 'begin', isolation, readOnly, chain: false }
     case 'TRANS_STMT_COMMIT':
       return plain('commit')
     case 'TRANS_STMT_ROLLBACK':

@@ -13,15 +13,7 @@ import type { RangeEntry, Scope } from './scope.ts'
 import { isInteger } from './types.ts'
 import type { TableRules } from './write-rules.ts'
 
-/**
- * A keyed plan that also says which types its parameters were taken for. A client may declare others in Parse, and then PostgreSQL
- * resolves other operators: only a statement whose parameters have exactly these types may run by this plan.
- */
-export interface DerivedPlan extends KeyedPlan {
-  readonly parameterTypes: readonly (ColumnType | null)[]
-  /** With `env`, rows whose key is asked of PostgreSQL (nextval) are read by point; without, their whole table is. */
-  reads(params: Params, env?: StatementEnv): readonly ReadRequest[]
-}
+export type DerivedPlan = KeyedPlan
 
 export interface Deriving {
   readonly mapping: Mapping

@@ -1,6 +1,7 @@
 // Promises: the tables of the control schema `switchback`, one upgrade an entry. An entry that has shipped is never edited: a later
 // one changes what it made. Every table carries its own documentation as a comment in PostgreSQL.
 
+import { PROBE_TABLES } from './schema-probe.ts'
 import { WORK_TABLES } from './schema-work.ts'
 
 export const UPGRADES: readonly string[] = [
@@ -157,4 +158,5 @@ create table switchback.poison (
 comment on table switchback.poison is 'Aggregates whose next target transaction PostgreSQL refused: halted until someone deals with it (INV-11).';
 `,
   WORK_TABLES,
+  PROBE_TABLES,
 ]

@@ -6,11 +6,11 @@ import type { ReverseTransaction } from '../model/control.ts'
 import type { OutboxEntry } from '../model/head.ts'
 import type { Tenure } from '../model/ids.ts'
 import type { AggregateKey } from '../model/key.ts'
+import { tenureStanding, verdict } from '../model/verdict.ts'
 import { createLagMeter, type LagMeter } from './lag-meter.ts'
 import { ABORTED, untilDone } from './retry.ts'
 import type { Aggregate, HaltedAggregate, Item, ReverseContext, Settlement } from './reverse-parts.ts'
 import { targetStamp } from './stamps.ts'
-import { tenureStanding, verdict } from './verdict.ts'
 
 export class AggregateBook {
   readonly #context: ReverseContext

@@ -210,6 +210,7 @@ export class OutboxBook {
         this.#due(this.track({ group, lease: lease.lease }), over, nowMs)
       }
     }
+    for (const id of options.ownOutboxes?.() ?? []) this.#due(this.track(id), false, nowMs)
     if (this.#dirty.size > 0 && !this.#saving && nowMs - this.#lastSaveMs >= limits.positionsSaveMs) void this.#save()
   }
 

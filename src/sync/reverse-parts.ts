@@ -3,7 +3,7 @@ import type { BackoffLimits } from '../lib/backoff.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Random } from '../lib/prng.ts'
 import type { LeaseRow, PoisonRecord, ReverseApplier } from '../model/control.ts'
-import type { OutboxEntry } from '../model/head.ts'
+import type { OutboxEntry, OutboxId } from '../model/head.ts'
 import type { LeaseId, SlotId, Tenure } from '../model/ids.ts'
 import type { AggregateKey } from '../model/key.ts'
 import type { RoutingView } from '../model/ownership.ts'
@@ -128,6 +128,8 @@ export interface ReverseOptions {
   readonly applier: ReverseApplier
   /** As last read: may be behind, never ahead. */
   readonly leases: () => readonly LeaseRow[]
+  /** Outboxes outside the slot groups that may hold something new: the leader's own probe. */
+  readonly ownOutboxes?: () => readonly OutboxId[]
   /** As last read: may be behind, never ahead. Replaced as a whole when it changes. */
   readonly view: () => RoutingView
   /** Asks for a newer view: an entry of a tenure that the view does not know has come. */

@@ -58,6 +58,7 @@ export function plan({ readOnly = false, locks = false, reads, run }: PlanParts)
     kind: 'keyed',
     readOnly,
     locks,
+    parameterTypes: [],
     returnsRows: true,
     key: () => null,
     asks: [],

@@ -3,12 +3,12 @@
 // cancelled, a reverse sync that judges by src/commit/verdict.ts. Controller and syncs are instantaneous and never die here: their own
 // tests have them. Everything follows from the seed.
 import { type CommitExecutor, createExecutor } from '../../src/commit/executor.ts'
-import { standing, verdict } from '../../src/commit/verdict.ts'
 import { type Random, seededRandom } from '../../src/lib/prng.ts'
 import { hasCode, SwitchbackError } from '../../src/model/errors.ts'
 import type { AggregateAddress, LeaseHandle, TargetTransaction } from '../../src/model/executor.ts'
 import type { OutboxEntry } from '../../src/model/head.ts'
 import type { Target } from '../../src/model/target.ts'
+import { standing, verdict } from '../../src/model/verdict.ts'
 import { add, all, ENV, MAPPING, one, POTS } from './fake-plans.ts'
 import { FakeStore, type Fate, type Operation, remoteTarget } from './fake-store.ts'
 import { History } from './history.ts'
@@ -485,9 +485,13 @@ class World {
     const stands = standing(entry, this.ownership, this.applied.get(id) ?? 0)
     if (stands === 'old') return 'discarded'
     if (stands === 'double') return 'doubles'
-    if (stands === 'wait') return 'wait'
+    if (stands === 'wait' || stands === 'ahead') return 'wait'
     const told = this.told.get(`${lease.id}/${sequence}`)
-    const found = verdict({ entry, head: this.store.heads.get(entry.key) ?? null, leaseOver: lease.over, others: this.others() })
+    const namedByNext = [...this.others()].some(
+      (other) =>
+        other.key === entry.key && other.tenure === entry.tenure && other.version === entry.version + 1 && other.prev === entry.txnId,
+    )
+    const found = verdict(entry, { head: this.store.heads.get(entry.key) ?? null, leaseOver: lease.over, namedByNext })
     if (told !== undefined && found !== 'wait' && told !== found)
       this.history.bad.push(`${entry.txnId} was told as ${told} and is ${found}`)
     const result = told ?? found

@@ -76,6 +76,7 @@ function keyed(plan: Partial<KeyedPlan> & Pick<KeyedPlan, 'run'>, keyText: strin
     returnsRows: false,
     asks: [],
     insertedRows: 0,
+    parameterTypes: [],
     reads: () => [{ kind: 'point', table: TABLE, clustering: [] }],
     key: (params) => {
       const text = valueIn(keyText, params)
@@ -146,12 +147,12 @@ function planOf(sql: string): Plan {
   if (/^(begin|start transaction)/.test(text)) {
     const isolation = /isolation level (serializable|repeatable read|read committed)/.exec(text)?.[1] ?? null
     const readOnly = text.includes('read only') ? true : text.includes('read write') ? false : null
-    return { kind: 'control', control: 'begin', isolation, readOnly }
+    return { kind: 'control', control: 'begin', isolation, readOnly, chain: false }
   }
   const control = { commit: 'commit', end: 'commit', rollback: 'abort', abort: 'abort', savepoint: 'savepoint' } as const
   const word = text.split(' ')[0] as keyof typeof control
-  if (text.startsWith('rollback to')) return { kind: 'control', control: 'rollback to', isolation: null, readOnly: null }
-  if (word in control) return { kind: 'control', control: control[word], isolation: null, readOnly: null }
+  if (text.startsWith('rollback to')) return { kind: 'control', control: 'rollback to', isolation: null, readOnly: null, chain: false }
+  if (word in control) return { kind: 'control', control: control[word], isolation: null, readOnly: null, chain: false }
   if (/^(set|reset|show|discard|deallocate)\b/.test(text)) return { kind: 'session', statement: text }
   if (text.includes('accounts')) {
     return { kind: 'unroutable', reads: text.startsWith('select'), because: 'it names no key', wouldRoute: 'it said where id = $1' }
@@ -219,6 +220,10 @@ export class FakeExecutor implements TargetExecutor {
         over = true
       },
     }
+  }
+
+  abortWaiters() {
+    return 0
   }
 
   nextSequences() {

@@ -13,6 +13,8 @@ test('snapshot and stream together are the final state, under concurrent writes 
   const stop = new AbortController()
   const writer = async (seed: number) => {
     const client = await connectSource({ url: world.db.url, applicationName: 'test' })
+    // What fails here rejects the statement under way, and the test with it.
+    client.on('error', () => undefined)
     for (let i = seed; !stop.signal.aborted; i += 7919) {
       const [a, b] = [(i % 12000) + 1, ((i * 31) % 12000) + 1]
       await client.query('begin')
@@ -24,6 +26,13 @@ test('snapshot and stream together are the final state, under concurrent writes 
     await client.end()
   }
   const writers = [writer(1), writer(501)]
+  // Also where an assertion fails: writers must not outlive the world, or their lost connections hide what failed.
+  await using _writing = {
+    async [Symbol.asyncDispose]() {
+      stop.abort()
+      await Promise.allSettled(writers)
+    },
+  }
   const point = await world.source.createSlot()
   const table = world.mapping.tables[0]!
   const ranges = await world.source.keyRanges(table, 2)
@@ -32,7 +41,7 @@ test('snapshot and stream together are the final state, under concurrent writes 
   let total = 0n
   for (const range of ranges) {
     const reader = await world.source.snapshotReader(point.snapshot)
-    for await (const rows of reader.rows(range, 1_000, AbortSignal.timeout(15_000))) {
+    for await (const rows of reader.rows(range, 1_000, AbortSignal.timeout(60_000))) {
       for (const row of rows) {
         assert.ok(!state.has(row[0]!), 'ranges do not overlap')
         state.set(row[0]!, row)

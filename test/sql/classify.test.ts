@@ -134,7 +134,7 @@ const NEVER_KEYED: readonly (readonly [sql: string, verdict: string])[] = [
   ['declare c cursor for select * from accounts where id = 1', 'unroutable read'],
   ['explain select * from accounts where id = 1', 'unroutable read'],
   ['explain analyze delete from accounts where id = 1', 'unroutable'],
-  ['commit and chain', 'unroutable'],
+  ['commit and chain', 'control'],
 ]
 
 async function verdicts(list: readonly (readonly [string, string])[]): Promise<(readonly [string, string])[]> {

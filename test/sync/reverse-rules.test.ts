@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { seededRandom } from '../../src/lib/prng.ts'
 import { type Head, RECENT_TRANSACTIONS } from '../../src/model/head.ts'
+import { standing, verdict } from '../../src/model/verdict.ts'
 import { bucketsPast, createOutboxTrack } from '../../src/sync/outbox-track.ts'
-import { standing, verdict } from '../../src/sync/verdict.ts'
 
 const entry = { tenure: 5, version: 3, txnId: 't3' }
 const owned = { owner: 'target', tenure: 5 } as const
@@ -51,6 +51,14 @@ test('a head that is not there yet: wait while the lease lives, void once it is 
     assert.equal(verdict(entry, { head, leaseOver: false, namedByNext: false }), 'wait')
     assert.equal(verdict(entry, { head, leaseOver: true, namedByNext: false }), 'void')
   }
+})
+
+test('a head of a later tenure says nothing', () => {
+  const head = headAt(9, (v) => `t${v}`, 6)
+  assert.deepEqual(
+    [true, false].map((leaseOver) => verdict(entry, { head, leaseOver, namedByNext: false })),
+    ['wait', 'wait'],
+  )
 })
 
 test('a position advances over a run without a hole only; a hole closes when the outbox is final (52)', () => {

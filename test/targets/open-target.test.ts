@@ -48,7 +48,7 @@ test('an address where nothing answers is one clear error, and so are credential
 
 test('a credential that is not set is named, its value never', async () => {
   const config = { kind: 'dynamodb', region: 'eu-central-1', secretAccessKeyEnv: 'MY_SECRET' } as const
-  await assert.rejects(opening(config, { AWS_ACCESS_KEY_ID: 'a' }), { code: 'CONFIG_INVALID', message: /MY_SECRET/ })
+  await assert.rejects(opening(config, { AWS_ACCESS_KEY_ID: 'a' }), { code: 'SECRET_MISSING', message: /MY_SECRET/ })
   await assert.rejects(
     opening(config, { MY_SECRET: 'hidden' }),
     (error: Error) => /AWS_ACCESS_KEY_ID/.test(error.message) && !error.message.includes('hidden'),

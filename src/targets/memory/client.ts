@@ -1,5 +1,6 @@
 // Promises: the target contract against a memory target in another process (server.ts): pipelined, batched, bounded.
 import { type Clock, systemClock } from '../../lib/clock.ts'
+import { BucketSums } from '../../lib/digest.ts'
 import { type Random, systemRandom } from '../../lib/prng.ts'
 import type { Head } from '../../model/head.ts'
 import type { RowKey } from '../../model/row.ts'
@@ -18,6 +19,7 @@ import {
   type WireRow,
 } from '../codec.ts'
 import { Line } from './line.ts'
+import type { WireSums } from './digest-part.ts'
 import { MEMORY_CAPABILITIES, type ScanCursor } from './memory-target.ts'
 
 export interface MemoryClientOptions {
@@ -31,6 +33,8 @@ export interface MemoryClientOptions {
 }
 
 const SCAN_BATCH_ROWS = 500
+/** Rows that the server digests in one request: well below the request's timeout, and few enough that the replies stay small. */
+const SUMS_ROWS = 50_000
 
 /** Connects at the first request. */
 export function connectMemoryTarget(options: MemoryClientOptions): Target {
@@ -92,6 +96,18 @@ function clientOver(line: Line, capabilities: TargetCapabilities): Target {
         if (page[1].length > 0) yield page[1].map(decodeRow)
         cursor = page[0]
       }
+    },
+    async bucketSums(table, { buckets, only }, { progress, signal }) {
+      const sums = new BucketSums(buckets)
+      const chosen = only === null ? null : [...only]
+      for (let from: number | null = 0; from !== null; ) {
+        if (signal.aborted) return sums
+        const part: WireSums = await ask('bucketSums', table, buckets, chosen, from, SUMS_ROWS)
+        for (const [bucket, count, sum] of part.sums) sums.merge(bucket, BigInt(sum), count)
+        progress(part.rows)
+        from = part.next
+      }
+      return sums
     },
     purgeTombstones: (table, below) => ask('purgeTombstones', table, String(below)),
     readControl: () => ask<ControlItem | null>('readControl'),

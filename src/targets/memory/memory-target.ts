@@ -176,6 +176,15 @@ export class MemoryTarget implements Target {
     return { rows, next: null }
   }
 
+  /** Live rows of one aggregate after the other, from the n-th on; for the digests. */
+  *liveRows(name: TableName, from: number): Iterable<{ readonly index: number; readonly key: AggregateKey; readonly values: Row }> {
+    const { keys, aggregates } = this.#table(name)
+    for (let index = from; index < keys.length; index++) {
+      const key = keys[index]!
+      for (const { values } of aggregates.get(key)!.sorted) if (values !== null) yield { index, key, values }
+    }
+  }
+
   async purgeTombstones(name: TableName, below: bigint, signal?: AbortSignal): Promise<number> {
     let purged = 0
     for (const { byOrder, sorted } of this.#table(name).aggregates.values()) {

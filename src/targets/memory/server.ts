@@ -20,6 +20,7 @@ import {
   type WireHead,
   type WireRow,
 } from '../codec.ts'
+import { digestPart } from './digest-part.ts'
 import { type FaultHook, type TargetOperation, withFault } from './faults.ts'
 import { FrameReader, frameOf, type ReplyMessage, type RequestMessage } from './frames.ts'
 import { MemoryTarget, type ScanCursor } from './memory-target.ts'
@@ -107,7 +108,7 @@ async function answer(
   reply: (message: ReplyMessage) => void,
 ): Promise<void> {
   try {
-    const call = CALLS[operation as TargetOperation]
+    const call = CALLS[operation as TargetOperation | 'bucketSums']
     if (call === undefined)
       throw new SwitchbackError('TARGET_REFUSED', { operation: String(operation), reason: 'there is no such operation' })
     const fault = faults?.(operation as TargetOperation)
@@ -125,7 +126,7 @@ async function answer(
 
 type Call = (target: MemoryTarget, args: unknown[]) => Promise<unknown>
 
-const CALLS: Record<TargetOperation, Call> = {
+const CALLS: Record<TargetOperation | 'bucketSums', Call> = {
   prepare: (target, [mapping]) => target.prepare(mapping as Mapping),
   remove: (target, [mapping, what]) => target.remove(mapping as Mapping, what as { rows: boolean }),
   readHead: async (target, [key]) => orNull(await target.readHead(key as string), encodeHead),
@@ -157,6 +158,10 @@ const CALLS: Record<TargetOperation, Call> = {
     const part = { segment: segment as number, segments: segments as number }
     const page = target.scanPage(table as TableName, part, cursor as ScanCursor, limit as number)
     return [page.next, page.rows.map(encodeRow)]
+  },
+  bucketSums: (target, [table, buckets, only, from, rows]) => {
+    const choice = { buckets: buckets as number, only: only === null ? null : new Set(only as number[]) }
+    return digestPart(target, table as TableName, choice, { from: from as number, rows: rows as number })
   },
   purgeTombstones: (target, [table, below]) => target.purgeTombstones(table as TableName, BigInt(below as string)),
   readControl: (target) => target.readControl(),

@@ -1,7 +1,7 @@
 // Promises: what an entry of an outbox is, as protocols.md, "Reverse sync", says it. Pure; the same as `standing` and `verdict` of the
 // design's model.
-import type { Head, OutboxEntry } from '../model/head.ts'
-import type { Ownership } from '../model/ownership.ts'
+import type { Head, OutboxEntry } from './head.ts'
+import type { Ownership } from './ownership.ts'
 
 /**
  * old: of a tenure that is over. double: its version is applied already. next: to be settled and applied now. wait: versions before it
@@ -39,6 +39,8 @@ export interface VerdictEvidence {
 /** Whether an entry whose gateway has not said so was committed. */
 export function verdict(entry: Pick<OutboxEntry, 'tenure' | 'version' | 'txnId'>, evidence: VerdictEvidence): Verdict {
   const { head } = evidence
+  // Nothing can be told from a later tenure's head; it is unreachable for an entry of the present one.
+  if (head !== null && head.tenure > entry.tenure) return 'wait'
   if (head === null || head.tenure !== entry.tenure || head.version < entry.version) {
     // The head is not there yet. A late compare-and-set of a lease that is over is seen by whoever meets it, and helped by an entry of
     // its own; nothing of it was ever visible.

@@ -1,0 +1,234 @@
+// Promises: the pages and parts of pages that are made from the code: the error catalogue, the configuration, the commands' help, the
+// control schema's tables, the encodings on DynamoDB. `npm run docs` writes them; test/docs fails when one of them is stale.
+import { readFileSync, writeFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Command } from 'commander'
+import { GATEWAY_LIMITS } from '../src/app/load-config.ts'
+import { backfillCommand } from '../src/cli/backfill.ts'
+import { canaryCommand } from '../src/cli/canary.ts'
+import { controllerCommand } from '../src/cli/controller.ts'
+import { demoCommand } from '../src/cli/demo.ts'
+import { finalizeCommand } from '../src/cli/finalize.ts'
+import { gatewayCommand } from '../src/cli/gateway.ts'
+import { initCommand } from '../src/cli/init.ts'
+import { parityCommand } from '../src/cli/parity.ts'
+import { readonlyCommand } from '../src/cli/readonly.ts'
+import { rollbackCommand } from '../src/cli/rollback.ts'
+import { statusCommand } from '../src/cli/status.ts'
+import { uninstallCommand } from '../src/cli/uninstall.ts'
+import { upCommand } from '../src/cli/up.ts'
+import { CATALOGUE } from '../src/model/error-catalogue.ts'
+import type { ErrorEntry } from '../src/model/errors.ts'
+import { UPGRADES } from '../src/store/schema-tables.ts'
+
+export const ROOT = resolve(fileURLToPath(import.meta.url), '../..')
+
+/** Pages under docs/operating that carry a command's help. */
+export const COMMANDS: readonly (() => Command)[] = [
+  initCommand,
+  gatewayCommand,
+  controllerCommand,
+  upCommand,
+  backfillCommand,
+  canaryCommand,
+  rollbackCommand,
+  readonlyCommand,
+  parityCommand,
+  statusCommand,
+  finalizeCommand,
+  uninstallCommand,
+  demoCommand,
+]
+
+export interface GeneratedPage {
+  /** From the project's root. */
+  readonly path: string
+  readonly text: string
+}
+
+/** Every generated page as it should be. Parts lie between markers in pages that are otherwise written by hand. */
+export function generatedPages(): GeneratedPage[] {
+  return [
+    { path: 'docs/reference/errors.md', text: errorsPage() },
+    withPart('docs/reference/config.md', 'limits', limitsTable()),
+    withPart('docs/reference/config.md', 'types', configTypes()),
+    withPart('docs/reference/targets.md', 'encodings', encodings()),
+    { path: 'docs/internals/control-schema.md', text: controlSchemaPage() },
+    ...COMMANDS.map((make) => {
+      const command = make()
+      return withPart(`docs/operating/${command.name()}.md`, 'help', help(command))
+    }),
+  ].reduce<GeneratedPage[]>(merged, [])
+}
+
+/** Two parts of one page: the later one is laid into what the earlier one gave. */
+function merged(pages: GeneratedPage[], page: GeneratedPage | Part): GeneratedPage[] {
+  if (!('part' in page)) return [...pages, page]
+  const before = pages.find(({ path }) => path === page.path)?.text ?? readFileSync(resolve(ROOT, page.path), 'utf8')
+  const others = pages.filter(({ path }) => path !== page.path)
+  return [...others, { path: page.path, text: replacePart(before, page) }]
+}
+
+interface Part {
+  readonly path: string
+  readonly part: string
+  readonly text: string
+}
+
+function withPart(path: string, part: string, text: string): Part {
+  return { path, part, text }
+}
+
+function replacePart(page: string, { path, part, text }: Part): string {
+  const [from, to] = [`<!-- generated: ${part} -->\n`, `<!-- end: ${part} -->`]
+  const start = page.indexOf(from)
+  const end = page.indexOf(to)
+  if (start < 0 || end < start) throw new Error(`${path} has no place for the generated part "${part}"`)
+  return `${page.slice(0, start + from.length)}${text}${page.slice(end)}`
+}
+
+const KINDS: Readonly<Record<ErrorEntry['kind'], string>> = {
+  operator: 'something in the environment or the command is to be corrected; the command ends with exit code 2',
+  client: 'the SQL client, or whoever gave the value, is told; nothing is wrong with Switchback',
+  transient: 'it is tried again with bounded backoff',
+  unknown: 'the request may have taken effect, or may yet; read before you try again',
+  fenced: 'another owner, leader or lease has taken over; the process steps down by itself',
+  lost: 'a position or slot is gone: the sync stops, and a new backfill is needed',
+  violation: 'a rule of the move was broken: what it concerns is frozen, and somebody must look',
+  bug: 'a mistake of Switchback: please report it',
+}
+
+function errorsPage(): string {
+  const areas = errorAreas()
+  const lines = [
+    '# Errors',
+    '',
+    'Generated from `src/model/error-catalogue.ts` by `npm run docs`; do not edit. Words in braces are filled in when the error is told.',
+    'A SQL client sees the SQLSTATE and the message; a command prints code, message and remedy, and `--json` gives all three.',
+    '',
+    '## Kinds',
+    '',
+    ...Object.entries(KINDS).map(([kind, meaning]) => `- **${kind}**: ${meaning}.`),
+    '',
+    'Three more are told by commands alone. `RIGHT_MISSING`: PostgreSQL refused a right to the role (exit code 2). `UNEXPECTED`: an error',
+    'that nobody named, shown whole (exit code 1). `OUTPUT_FAILED`: what the command prints could not be written; its work is done.',
+  ]
+  for (const [area, codes] of areas) {
+    lines.push('', `## ${area}`)
+    for (const code of codes) {
+      const entry: ErrorEntry = CATALOGUE[code]
+      lines.push('', `### ${code}`, '', `${entry.kind}, SQLSTATE ${entry.sqlstate}`, '', `> ${entry.message}`, '', entry.remedy)
+    }
+  }
+  return `${lines.join('\n')}\n`
+}
+
+type Code = keyof typeof CATALOGUE
+
+/** The catalogue's own headings, from its comments. */
+function errorAreas(): Map<string, Code[]> {
+  const areas = new Map<string, Code[]>()
+  let codes: Code[] = []
+  for (const line of read('src/model/error-catalogue.ts').split('\n')) {
+    const area = /^ {2}\/\/ ---- (.+)$/.exec(line)?.[1]
+    if (area !== undefined) {
+      codes = areas.get(capital(area)) ?? []
+      areas.set(capital(area), codes)
+    }
+    const code = /^ {2}([A-Z0-9_]+): \{$/.exec(line)?.[1]
+    if (code !== undefined) codes.push(code as Code)
+  }
+  return areas
+}
+
+function limitsTable(): string {
+  const rows = Object.entries(GATEWAY_LIMITS).map(([name, value]) => `| \`${name}\` | ${value.toLocaleString('en-US')} |`)
+  return `| Limit | Default |\n|---|---|\n${rows.join('\n')}\n`
+}
+
+function configTypes(): string {
+  const source = read('src/model/migration.ts')
+  const body = source.slice(source.indexOf('export interface TableConfig'), source.indexOf('/** Types the configuration;'))
+  return `\`\`\`ts\n${body.trim()}\n\`\`\`\n`
+}
+
+function encodings(): string {
+  const lines = read('src/targets/dynamodb/encoding.ts').split('\n')
+  const table = lines.filter((line) => line.startsWith('// |')).map((line) => line.slice(3).replace(/ +\|/g, ' |').replace(/\| +/g, '| '))
+  const keys = lines.slice(lines.findIndex((line) => line.startsWith('// Keys.')))
+  const text = keys.slice(0, keys.findIndex((line) => !line.startsWith('//'))).map((line) => line.slice(3))
+  return `${rowsJoined(table).join('\n')}\n\n${text.join('\n')}\n`
+}
+
+/** A row whose second cell is empty goes on the row before. */
+function rowsJoined(table: readonly string[]): string[] {
+  const rows: string[] = []
+  for (const line of table) {
+    const more = /^\| (.*?) \| \|$/.exec(line)?.[1]
+    if (more === undefined) rows.push(line)
+    else rows.push(rows.pop()!.replace(/^\| (.*?) \|/, `| $1 ${more} |`))
+  }
+  return rows
+}
+
+function controlSchemaPage(): string {
+  const sql = UPGRADES.join('\n')
+  const comments = new Map([...sql.matchAll(/comment on table (switchback\.\w+) is\s+'((?:[^']|'')*)';/g)].map((m) => [m[1]!, m[2]!]))
+  const tables = [...sql.matchAll(/create table (switchback\.\w+) \(\n([\s\S]*?)\n\)/g)]
+  const sections = tables.flatMap(([, name, body]) => [
+    `## ${name!}`,
+    '',
+    (comments.get(name!) ?? 'Not described.').replaceAll("''", "'"),
+    '',
+    '```sql',
+    body!.replace(/^ {2}/gm, ''),
+    '```',
+    '',
+  ])
+  return `${[
+    '# Control schema',
+    '',
+    'Generated from `src/store/schema-tables.ts` by `npm run docs`; do not edit. `switchback init` installs it in the source database, so',
+    'that ownership and the guard are one transaction. It is for reading: nobody but Switchback writes it.',
+    '',
+    ...sections,
+  ]
+    .join('\n')
+    .trimEnd()}\n`
+}
+
+function help(command: Command): string {
+  const own = command.commands.length === 0 ? [command] : [...command.commands]
+  const prefix = command.commands.length === 0 ? 'switchback' : `switchback ${command.name()}`
+  return own
+    .map((one) => {
+      const text = one.configureHelp({ helpWidth: 120 }).helpInformation().trimEnd()
+      return `\`\`\`\n${text.replace(/^Usage: (?:\w+ )?/, () => `Usage: ${prefix} `).replace(`${prefix} ${command.name()} ${command.name()}`, `${prefix}`)}\n\`\`\`\n`
+    })
+    .join('\n')
+}
+
+function read(path: string): string {
+  return readFileSync(resolve(ROOT, path), 'utf8')
+}
+
+function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1)
+}
+
+if (process.argv[1] !== undefined && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  for (const { path, text } of generatedPages()) {
+    const file = resolve(ROOT, path)
+    const before = (() => {
+      try {
+        return readFileSync(file, 'utf8')
+      } catch {
+        return null
+      }
+    })()
+    if (before === text) continue
+    writeFileSync(file, text)
+    console.log(`wrote ${path}`)
+  }
+}
