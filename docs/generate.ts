@@ -1,6 +1,6 @@
 // Promises: the pages and parts of pages that are made from the code: the error catalogue, the configuration, the commands' help, the
 // control schema's tables, the encodings on DynamoDB. `npm run docs` writes them; test/docs fails when one of them is stale.
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Command } from 'commander'
@@ -49,35 +49,26 @@ export interface GeneratedPage {
 
 /** Every generated page as it should be. Parts lie between markers in pages that are otherwise written by hand. */
 export function generatedPages(): GeneratedPage[] {
-  return [
-    { path: 'docs/reference/errors.md', text: errorsPage() },
-    withPart('docs/reference/config.md', 'limits', limitsTable()),
-    withPart('docs/reference/config.md', 'types', configTypes()),
-    withPart('docs/reference/targets.md', 'encodings', encodings()),
-    { path: 'docs/internals/control-schema.md', text: controlSchemaPage() },
-    ...COMMANDS.map((make) => {
-      const command = make()
-      return withPart(`docs/operating/${command.name()}.md`, 'help', help(command))
-    }),
-  ].reduce<GeneratedPage[]>(merged, [])
-}
-
-/** Two parts of one page: the later one is laid into what the earlier one gave. */
-function merged(pages: GeneratedPage[], page: GeneratedPage | Part): GeneratedPage[] {
-  if (!('part' in page)) return [...pages, page]
-  const before = pages.find(({ path }) => path === page.path)?.text ?? readFileSync(resolve(ROOT, page.path), 'utf8')
-  const others = pages.filter(({ path }) => path !== page.path)
-  return [...others, { path: page.path, text: replacePart(before, page) }]
+  const pages = new Map([
+    ['docs/reference/errors.md', errorsPage()],
+    ['docs/internals/control-schema.md', controlSchemaPage()],
+  ])
+  const lay = (path: string, part: string, text: string) =>
+    pages.set(path, replacePart(pages.get(path) ?? read(path), { path, part, text }))
+  lay('docs/reference/config.md', 'limits', limitsTable())
+  lay('docs/reference/config.md', 'types', configTypes())
+  lay('docs/reference/targets.md', 'encodings', encodings())
+  for (const make of COMMANDS) {
+    const command = make()
+    lay(`docs/operating/${command.name()}.md`, 'help', help(command))
+  }
+  return [...pages].map(([path, text]) => ({ path, text }))
 }
 
 interface Part {
   readonly path: string
   readonly part: string
   readonly text: string
-}
-
-function withPart(path: string, part: string, text: string): Part {
-  return { path, part, text }
 }
 
 function replacePart(page: string, { path, part, text }: Part): string {
@@ -90,7 +81,7 @@ function replacePart(page: string, { path, part, text }: Part): string {
 
 const KINDS: Readonly<Record<ErrorEntry['kind'], string>> = {
   operator: 'something in the environment or the command is to be corrected; the command ends with exit code 2',
-  client: 'the SQL client, or whoever gave the value, is told; nothing is wrong with Switchback',
+  client: 'the SQL client, or whoever gave the value, is told; nothing is wrong with Switchback (a command ends with exit code 2)',
   transient: 'it is tried again with bounded backoff',
   unknown: 'the request may have taken effect, or may yet; read before you try again',
   fenced: 'another owner, leader or lease has taken over; the process steps down by itself',
@@ -157,7 +148,12 @@ function encodings(): string {
   const lines = read('src/targets/dynamodb/encoding.ts').split('\n')
   const table = lines.filter((line) => line.startsWith('// |')).map((line) => line.slice(3).replace(/ +\|/g, ' |').replace(/\| +/g, '| '))
   const keys = lines.slice(lines.findIndex((line) => line.startsWith('// Keys.')))
-  const text = keys.slice(0, keys.findIndex((line) => !line.startsWith('//'))).map((line) => line.slice(3))
+  const text = keys
+    .slice(
+      0,
+      keys.findIndex((line) => !line.startsWith('//')),
+    )
+    .map((line) => line.slice(3))
   return `${rowsJoined(table).join('\n')}\n\n${text.join('\n')}\n`
 }
 
@@ -200,12 +196,11 @@ function controlSchemaPage(): string {
 
 function help(command: Command): string {
   const own = command.commands.length === 0 ? [command] : [...command.commands]
-  const prefix = command.commands.length === 0 ? 'switchback' : `switchback ${command.name()}`
   return own
-    .map((one) => {
-      const text = one.configureHelp({ helpWidth: 120 }).helpInformation().trimEnd()
-      return `\`\`\`\n${text.replace(/^Usage: (?:\w+ )?/, () => `Usage: ${prefix} `).replace(`${prefix} ${command.name()} ${command.name()}`, `${prefix}`)}\n\`\`\`\n`
-    })
+    .map(
+      (one) =>
+        `\`\`\`\n${one.configureHelp({ helpWidth: 120 }).helpInformation().trimEnd().replace('Usage: ', 'Usage: switchback ')}\n\`\`\`\n`,
+    )
     .join('\n')
 }
 
@@ -220,13 +215,7 @@ function capital(text: string): string {
 if (process.argv[1] !== undefined && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {
   for (const { path, text } of generatedPages()) {
     const file = resolve(ROOT, path)
-    const before = (() => {
-      try {
-        return readFileSync(file, 'utf8')
-      } catch {
-        return null
-      }
-    })()
+    const before = existsSync(file) ? readFileSync(file, 'utf8') : null
     if (before === text) continue
     writeFileSync(file, text)
     console.log(`wrote ${path}`)
