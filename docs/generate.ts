@@ -5,41 +5,12 @@ import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Command } from 'commander'
 import { GATEWAY_LIMITS } from '../src/app/load-config.ts'
-import { backfillCommand } from '../src/cli/backfill.ts'
-import { canaryCommand } from '../src/cli/canary.ts'
-import { controllerCommand } from '../src/cli/controller.ts'
-import { demoCommand } from '../src/cli/demo.ts'
-import { finalizeCommand } from '../src/cli/finalize.ts'
-import { gatewayCommand } from '../src/cli/gateway.ts'
-import { initCommand } from '../src/cli/init.ts'
-import { parityCommand } from '../src/cli/parity.ts'
-import { readonlyCommand } from '../src/cli/readonly.ts'
-import { rollbackCommand } from '../src/cli/rollback.ts'
-import { statusCommand } from '../src/cli/status.ts'
-import { uninstallCommand } from '../src/cli/uninstall.ts'
-import { upCommand } from '../src/cli/up.ts'
+import { COMMANDS } from '../src/cli/commands.ts'
 import { CATALOGUE } from '../src/model/error-catalogue.ts'
 import type { ErrorEntry } from '../src/model/errors.ts'
 import { UPGRADES } from '../src/store/schema-tables.ts'
 
 export const ROOT = resolve(fileURLToPath(import.meta.url), '../..')
-
-/** Pages under docs/operating that carry a command's help. */
-export const COMMANDS: readonly (() => Command)[] = [
-  initCommand,
-  gatewayCommand,
-  controllerCommand,
-  upCommand,
-  backfillCommand,
-  canaryCommand,
-  rollbackCommand,
-  readonlyCommand,
-  parityCommand,
-  statusCommand,
-  finalizeCommand,
-  uninstallCommand,
-  demoCommand,
-]
 
 export interface GeneratedPage {
   /** From the project's root. */

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { startDynalite } from '../../src/app/embedded/dynalite.ts'
-import { freePort, startEmbeddedPostgres } from '../../src/app/embedded/postgres.ts'
+import { type EmbeddedPostgres, freePort, startEmbeddedPostgres } from '../../src/app/embedded/postgres.ts'
 import type { CommandOptions } from './processes.ts'
 import { LEDGER_SCHEMA, seedSql } from './schema.ts'
 import type { DynamoPlace } from './stores.ts'
@@ -18,6 +18,9 @@ export interface World {
   readonly dynamo: DynamoPlace
   readonly journalPath: string
   readonly command: CommandOptions
+  readonly postgres: EmbeddedPostgres
+  /** kill -9 of the store's process, then the store again on the same port with what it has acknowledged. Needs `durableTarget`. */
+  killAndRestartTarget(): Promise<void>
   /** Ends what was deferred, last first; idempotent. */
   close(): Promise<void>
   defer(end: () => unknown): void
@@ -28,6 +31,8 @@ export interface WorldOptions {
   readonly say: (text: string) => void
   readonly progress: (line: string) => void
   readonly signal: AbortSignal
+  /** The store keeps its data in a folder, so that its process may die. */
+  readonly durableTarget?: boolean
 }
 
 export const TABLE_PREFIX = 'ledger_'
@@ -51,7 +56,8 @@ async function start(options: WorldOptions, ends: (() => unknown)[], close: () =
   options.say('Starting an embedded PostgreSQL and an embedded DynamoDB-compatible store (dynalite).')
   const postgres = await startEmbeddedPostgres({ settings: { max_connections: '200', shared_buffers: '128MB' } })
   ends.push(() => postgres.stop())
-  const dynalite = await startDynalite({})
+  const store = options.durableTarget ? { folder: join(folder, 'store') } : {}
+  let dynalite = await startDynalite(store)
   ends.push(() => dynalite.stop())
   const databaseUrl = await createLedger(postgres.url(), postgres.url('ledger'), options.accounts)
   const [first, second, controller] = [await freePort(), await freePort(), await freePort()]
@@ -68,6 +74,12 @@ async function start(options: WorldOptions, ends: (() => unknown)[], close: () =
       env: { ...process.env, LEDGER_DATABASE_URL: databaseUrl, AWS_ACCESS_KEY_ID: 'demo', AWS_SECRET_ACCESS_KEY: 'demo' },
       onProgress: options.progress,
       signal: options.signal,
+    },
+    postgres,
+    async killAndRestartTarget() {
+      const { port } = dynalite
+      await dynalite.kill()
+      dynalite = await startDynalite({ ...store, port })
     },
     close,
     defer: (end) => ends.push(end),

@@ -1,46 +1,131 @@
-// Promises: the one-way door (protocols.md, The ends): checks that every slot is steady on the target, without poison or debt; drains
-// the reverse sync as a flip does; then drops slot and outboxes, and makes the guard an unconditional refusal.
+// Promises: the one-way door (protocols.md, The ends): checks that every slot is steady on the target, without poison, frozen slot or
+// open flip; drains; has every gateway stop sending outbox entries, at an epoch that all have acked; drains again, as a flip does,
+//  so that what a dead gateway left half applied is finished first (faults.md 73); makes the guard an unconditional refusal (65);
+// then drops slot and outboxes. Each part may be done again after a crash; from the guard on there is no way back.
 
+import type { FlipParts } from '../flip/parts.ts'
+import { awaitAcks } from '../flip/waits.ts'
 import { systemClock } from '../lib/clock.ts'
+import type { LeaseRow } from '../model/control.ts'
 import { SwitchbackError } from '../model/errors.ts'
+import { bucketOf } from '../model/head.ts'
+import type { SlotId } from '../model/ids.ts'
+import type { Target } from '../model/target.ts'
 import { guardFinal } from '../source/guard.ts'
-import { createSource } from '../source/postgres-source.ts'
+import { announceEnd } from '../store/final.ts'
+import { createJobs } from '../store/jobs.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
+import { frozenSlots } from '../store/violations.ts'
+import type { DrainResult } from '../sync/reverse-drain.ts'
+import { openSource } from './open-parts.ts'
 import type { Syncs } from './syncs.ts'
 import type { Workspace } from './workspace.ts'
 
 export interface FinalizeParts {
   readonly workspace: Workspace
   readonly control: PostgresLeaderControl
+  readonly flips: FlipParts
   readonly syncs: Syncs
+  readonly target: Target
+  /** Ends what else the leader runs for the way back. */
+  readonly onFinal: () => void
 }
+
+const ACKS_DEADLINE_MS = 30_000
+const DRAIN_DEADLINE_MS = 60_000
+const IDLE_LOOK_MS = 250
 
 export async function finalize(parts: FinalizeParts, signal: AbortSignal): Promise<Readonly<Record<string, unknown>>> {
   const { workspace, control, syncs } = parts
-  await checkReady(control)
-  const view = await control.view()
-  const slots = [...view.rows()].map((row) => row.slot)
-  const drained = await syncs.reverse.drain(slots, await control.leases(), signal)
-  if (!drained.drained || drained.held.length > 0) {
-    throw new SwitchbackError('FINALIZE_NOT_READY', {
-      checks: [...drained.waitingFor, ...drained.held.map((h) => `slot ${h.slot}: ${h.because}`)],
-    })
-  }
+  await checkReady(parts)
+  const slots = [...(await control.view()).rows()].map((row) => row.slot)
+  // Once before anything is changed: what cannot be drained now is a reason not to begin.
+  await drainAll(syncs, slots, await control.leases(), 'FINALIZE_NOT_READY', signal)
+  // The point of no return: from here on it can only be completed, by this job, its successor's leader or another finalize.
+  await allAcked(parts, signal)
+  const leases = await allAcked(parts, signal)
+  const drained = await drainAll(syncs, slots, leases, 'FINALIZE_INCOMPLETE', signal)
   await guardFinal(workspace.admin, workspace.mapping)
   await control.journal('finalize', { slots: slots.length })
-  const source = createSource({ url: workspace.url, mapping: workspace.mapping, migration: workspace.config.migration, clock: systemClock })
-  await source.dropSlot()
+  parts.onFinal()
+  await syncs.end()
+  await dropWayBack(workspace, parts.target)
   return { slots: slots.length, entriesApplied: drained.entriesApplied }
 }
 
-async function checkReady(control: PostgresLeaderControl): Promise<void> {
-  const [view, poison, flips] = await Promise.all([control.view(), control.poison(), control.openFlips()])
-  const rows = [...view.rows()]
-  const elsewhere = rows.filter((row) => row.owner !== 'target' || row.phase !== 'steady')
+type NotDone = 'FINALIZE_NOT_READY' | 'FINALIZE_INCOMPLETE'
+
+async function drainAll(
+  syncs: Syncs,
+  slots: readonly SlotId[],
+  leases: readonly LeaseRow[],
+  code: NotDone,
+  signal: AbortSignal,
+): Promise<DrainResult> {
+  await syncs.refresh()
+  const drained = await syncs.reverse.drain(slots, leases, AbortSignal.any([signal, AbortSignal.timeout(DRAIN_DEADLINE_MS)]))
+  if (drained.drained && drained.held.length === 0) return drained
+  throw new SwitchbackError(code, {
+    checks: [...drained.waitingFor, ...drained.held.map((h) => `slot ${h.slot}: ${h.because}`)],
+  })
+}
+
+/** Leases as acked: what each wrote before it stopped sending entries. */
+async function allAcked({ workspace, control, flips }: FinalizeParts, signal: AbortSignal): Promise<readonly LeaseRow[]> {
+  const epoch = await announceEnd(workspace.session, control.token)
+  let waiting: readonly LeaseRow[] = []
+  const leases = await awaitAcks(flips, epoch, AbortSignal.any([signal, AbortSignal.timeout(ACKS_DEADLINE_MS)]), (rows) => {
+    waiting = rows
+  })
+  if (leases === null) {
+    throw new SwitchbackError('FINALIZE_INCOMPLETE', {
+      checks: waiting.map(({ gateway }) => `Gateway ${gateway} has not acked epoch ${epoch}: is it running?`),
+    })
+  }
+  return leases
+}
+
+async function checkReady({ control, workspace }: FinalizeParts): Promise<void> {
+  const [view, poison, flips, frozen] = await Promise.all([
+    control.view(),
+    control.poison(),
+    control.openFlips(),
+    frozenSlots(workspace.session),
+  ])
+  const elsewhere = [...view.rows()].filter((row) => row.owner !== 'target' || row.phase !== 'steady')
   const checks = [
     ...(elsewhere.length > 0 ? [`${elsewhere.length} slots are not steady on the target: run \`switchback canary advance 100%\`.`] : []),
     ...poison.map((p) => `Key ${p.key} could not be written back: ${p.message}.`),
+    ...frozen.map(({ slot, lsn }) => `Slot ${slot} is frozen: PostgreSQL took a write to it at ${lsn} while the target owned it.`),
     ...flips.map((flip) => `Flip ${flip.id} is open.`),
   ]
   if (checks.length > 0) throw new SwitchbackError('FINALIZE_NOT_READY', { checks })
+}
+
+/** Idempotent. Entries that a trim has not reached yet lie in the last bucket of an outbox. */
+async function dropWayBack(workspace: Workspace, target: Target): Promise<void> {
+  await openSource(workspace).dropSlot()
+  const outboxes = await workspace.session.query('select slot_group, lease, sequence from switchback.position where sequence > 0')
+  for (const row of outboxes) {
+    const last = bucketOf(Number(row['sequence']) + 1)
+    for (let bucket = Math.max(0, last - 1); bucket <= last; bucket++)
+      await target.deleteBucket({ group: Number(row['slot_group']), lease: row['lease']! }, bucket)
+  }
+  await workspace.session.query('delete from switchback.position')
+}
+
+/** What a leader does when the move is over: it completes a finalize that a crash cut short, and refuses every other order. */
+export async function leadFinal(parts: Pick<FinalizeParts, 'workspace' | 'control' | 'target'>, signal: AbortSignal): Promise<void> {
+  const { workspace, control, target } = parts
+  const jobs = createJobs(workspace.session)
+  while (!signal.aborted) {
+    for (const job of await jobs.open()) {
+      await jobs.begin(job.id, control.token)
+      if (job.arguments.kind === 'finalize') {
+        await dropWayBack(workspace, target)
+        await jobs.end(job.id, control.token, 'done', {})
+      } else await jobs.end(job.id, control.token, 'failed', { because: 'The move has ended on the target: there is no way back.' })
+    }
+    await systemClock.sleep(IDLE_LOOK_MS, signal)
+  }
 }

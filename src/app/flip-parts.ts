@@ -7,6 +7,7 @@ import { Signal } from '../lib/latch.ts'
 import type { Owner, SlotId } from '../model/ids.ts'
 import { checkGuard } from '../source/guard.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
+import { type FrozenSlot, frozenSlots } from '../store/violations.ts'
 import { leaseSettings } from './load-config.ts'
 import type { Syncs } from './syncs.ts'
 import { type VerifyParts, verifySlots } from './verify-slots.ts'
@@ -52,6 +53,10 @@ export function flipParts(options: FlipPartsOptions): FlipParts {
   }
 }
 
+function frozenSentence({ slot, lsn }: FrozenSlot): string {
+  return `Slot ${slot} is frozen: PostgreSQL took a write to it at ${lsn} while the target owned it. Find out who wrote past the guard, then run \`switchback parity --repair --apply\`.`
+}
+
 async function observe(
   options: FlipPartsOptions,
   to: Owner,
@@ -60,7 +65,14 @@ async function observe(
   mapping: Workspace['mapping'],
 ): Promise<FlipObservation> {
   const { control, syncs } = options
-  const [view, leases, poison, openFlips] = await Promise.all([control.view(), control.leases(), control.poison(), control.openFlips()])
+  const [view, leases, poison, openFlips, frozen] = await Promise.all([
+    control.view(),
+    control.leases(),
+    control.poison(),
+    control.openFlips(),
+    to === 'target' ? frozenSlots(options.workspace.session) : [],
+  ])
+  const asked = new Set(slots)
   const [guardProblems, catalogUnchanged] =
     to === 'source' ? [[], undefined] : await Promise.all([checkGuard(admin, mapping), control.catalogUnchanged()])
   return {
@@ -71,7 +83,7 @@ async function observe(
     poison,
     forwardLagMs: syncs.forwardLagMs(),
     backfillDone: syncs.backfillDone(),
-    guardProblems,
+    guardProblems: [...guardProblems, ...frozen.filter(({ slot }) => asked.has(slot)).map(frozenSentence)],
     catalogUnchanged,
     wayBackProven: options.wayBackProven(),
     openFlips: openFlips.map((flip) => flip.id),

@@ -51,7 +51,7 @@ export interface ProbeLimits {
   readonly lookMs: number
 }
 
-const LIMITS: ProbeLimits = { everyMs: 2_000, staleMs: 20_000, returnMs: 5_000, lookMs: 20 }
+const LIMITS: ProbeLimits = { everyMs: 2_000, staleMs: 30_000, returnMs: 10_000, lookMs: 20 }
 /** Buckets of an older leader's probe that are deleted: those its position had reached, and the one it may have written since. */
 const BUCKETS_BEHIND_MAX = 8
 
@@ -133,6 +133,7 @@ class WayBackProbe implements Probe {
       flights: { enter() {}, leave() {} },
       settled: { settled() {} },
       txnIds: randomUUID,
+      limits: { commitDeadlineMs: this.#limits.returnMs },
     })
     const { tenure, base } = probeOwnership(this.token)
     const address = { key: this.key, slot: PROBE_SLOT, group: PROBE_GROUP, tenure, base }

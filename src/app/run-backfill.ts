@@ -30,14 +30,15 @@ export interface BackfillOutcome {
   readonly resumed: boolean
 }
 
+const BEGIN_LOCK = 0x5377_6266
+
 /** @throws INTERRUPTED_BACKFILL when the signal came: what was copied stays, another run goes on. */
 export async function backfillNow(options: BackfillRunOptions): Promise<BackfillOutcome> {
   const { workspace, source, target, signal } = options
   const startedMs = systemClock.monotonicMs()
   await target.prepare(workspace.mapping)
-  const before = await newestBackfill(workspace.session)
+  const { before, fresh } = await beginOnce(workspace, source)
   if (before?.done) throw new SwitchbackError('BACKFILL_DONE')
-  const fresh = before === null ? await begin(workspace, source) : null
   const begun = before ?? fresh!
   try {
     const view = await readView(workspace.session)
@@ -70,6 +71,17 @@ export async function backfillNow(options: BackfillRunOptions): Promise<Backfill
     throw new SwitchbackError('INTERRUPTED_BACKFILL', { done: totals.done, ranges: totals.ranges })
   await endBackfill(workspace.session, begun.id)
   return { rows: totals.rows, bytes: totals.bytes, durationMs: Math.round(systemClock.monotonicMs() - startedMs), resumed: before !== null }
+}
+
+/** Of several that start at once, one makes the slot, and the others join it. The lock ends with its connection at the latest. */
+async function beginOnce(workspace: Workspace, source: Source): Promise<{ before: BackfillState | null; fresh: Begun | null }> {
+  await workspace.admin.query('select pg_advisory_lock($1)', [BEGIN_LOCK])
+  try {
+    const before = await newestBackfill(workspace.session)
+    return { before, fresh: before === null ? await begin(workspace, source) : null }
+  } finally {
+    await workspace.admin.query('select pg_advisory_unlock($1)', [BEGIN_LOCK])
+  }
 }
 
 type Begun = BackfillState & { readonly snapshot: string; release(): Promise<void> }

@@ -6,18 +6,21 @@ import { resumeFlips } from '../flip/run-flip.ts'
 import { systemClock } from '../lib/clock.ts'
 import { systemRandom } from '../lib/prng.ts'
 import { hasCode, SwitchbackError } from '../model/errors.ts'
+import type { Target } from '../model/target.ts'
 import { targetReader } from '../parity/target-reader.ts'
 import { createApplierRole } from '../source/applier-role.ts'
 import { sourceParityReader } from '../source/parity-reader.ts'
 import { createSource } from '../source/postgres-source.ts'
 import { createReverseApplier, type PostgresReverseApplier } from '../source/reverse-applier.ts'
+import { isFinal } from '../store/final.ts'
 import { createJobs } from '../store/jobs.ts'
 import { type PostgresLeaderControl, takeLead } from '../store/leader-control.ts'
 import { leaderApplicationName } from '../store/leadership.ts'
+import { trimLeases } from '../store/lease-history.ts'
 import { writeReport } from '../store/reports.ts'
 import { controlConnector } from '../store/session.ts'
 import { arm } from './arming.ts'
-import { finalize } from './finalize.ts'
+import { finalize, leadFinal } from './finalize.ts'
 import { flipParts } from './flip-parts.ts'
 import { runJobs } from './job-loop.ts'
 import { applierRoleOf, originNameOf } from './names.ts'
@@ -36,6 +39,8 @@ export interface ControllerOptions {
   readonly log: Logger
   /** Told when it begins to lead. */
   readonly onLead?: (token: number) => void
+  /** Told when another one leads. */
+  readonly onStandby?: () => void
   readonly signal: AbortSignal
 }
 
@@ -46,6 +51,7 @@ const SLOTS_PER_FLIP = 256
 const ORIGIN_WAIT_MS = 50
 const ORIGIN_TRIES_MAX = 100
 const PARITY_SEGMENTS = 2
+const LEASES_TRIM_MS = 30_000
 const PROBE_WAIT_MS = 10_000
 
 export async function runController(options: ControllerOptions): Promise<void> {
@@ -60,6 +66,7 @@ export async function runController(options: ControllerOptions): Promise<void> {
       const control = await takeLead({ connect, name, onLost: (error) => lost.abort(error) })
       if (control === null) {
         if (!standing) log.info('another controller leads; this one stands by')
+        if (!standing) options.onStandby?.()
         standing = true
         served = true
         await systemClock.sleep(STANDBY_LOOK_MS, signal)
@@ -86,13 +93,18 @@ export async function runController(options: ControllerOptions): Promise<void> {
 async function leadOn(begun: ControllerOptions, control: PostgresLeaderControl, signal: AbortSignal): Promise<void> {
   const workspace = await reopenWorkspace(begun.workspace)
   const options = { ...begun, workspace }
-  const target = await openWorkspaceTarget(workspace, options.env).catch(async (error: unknown) => {
+  const mapping = withProbe(workspace.mapping)
+  const target = await openWorkspaceTarget({ ...workspace, mapping }, options.env).catch(async (error: unknown) => {
     await workspace.close()
     throw error
   })
   let applier: PostgresReverseApplier | null = null
   let syncs: Syncs | null = null
   try {
+    if (await isFinal(workspace.session)) {
+      options.onLead?.(control.token)
+      return await leadFinal({ workspace, control, target }, signal)
+    }
     await target.prepare(mapping)
     applier = await openApplier(workspace, control.token)
     const source = createSource({
@@ -106,7 +118,7 @@ async function leadOn(begun: ControllerOptions, control: PostgresLeaderControl, 
     const probe = await openProbe({ session: workspace.session, target, mapping, token: control.token, log: options.log })
     syncs = await openSyncs({ workspace, control, source, target, applier, ownOrigins, probe, log: options.log })
     options.onLead?.(control.token)
-    await workAsLeader(options, control, syncs, targetReader(target, PARITY_SEGMENTS), probe, signal)
+    await workAsLeader(options, control, syncs, target, probe, signal)
   } finally {
     await syncs?.close()
     await applier?.close()
@@ -119,12 +131,13 @@ async function workAsLeader(
   options: ControllerOptions,
   control: PostgresLeaderControl,
   syncs: Syncs,
-  target: ReturnType<typeof targetReader>,
+  store: Target,
   probe: Probe,
   signal: AbortSignal,
 ): Promise<void> {
   const { workspace, log } = options
   const query = openSourceQuery({ url: workspace.url, applicationName: leaderApplicationName(control.token, 'verify') })
+  const target = targetReader(store, PARITY_SEGMENTS)
   const verify: VerifyParts = { mapping: workspace.mapping, source: sourceParityReader(query.query), target, recent: syncs.recent }
   const parts = flipParts({
     workspace,
@@ -138,9 +151,11 @@ async function workAsLeader(
   const onAbort = () => stop.abort()
   signal.addEventListener('abort', onAbort, { once: true })
   if (signal.aborted) stop.abort()
+  const ended = new AbortController()
   const work = [
     syncs.run(stop.signal),
-    probe.run(stop.signal),
+    probe.run(AbortSignal.any([stop.signal, ended.signal])),
+    keepLeasesFew(workspace, control.token, stop.signal),
     report(workspace, control.token, syncs, probe, stop.signal),
     checkRecentRows(
       verify,
@@ -168,7 +183,8 @@ async function workAsLeader(
             await probe.awaitProven(PROBE_WAIT_MS, armSignal)
             return arm(workspace, control, parts, applierRole, armSignal)
           },
-          finalize: (finalizeSignal) => finalize({ workspace, control, syncs }, finalizeSignal),
+          finalize: (finalizeSignal) =>
+            finalize({ workspace, control, syncs, flips: parts, target: store, onFinal: () => ended.abort() }, finalizeSignal),
         },
         stop.signal,
       )
@@ -207,6 +223,13 @@ async function openApplier(workspace: Workspace, token: number): Promise<Postgre
       if (!hasCode(error, 'ORIGIN_IN_USE') || tries >= ORIGIN_TRIES_MAX) throw error
       await systemClock.sleep(ORIGIN_WAIT_MS * systemRandom.next() * 2)
     }
+  }
+}
+
+async function keepLeasesFew({ session }: Workspace, token: number, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await trimLeases(session, token)
+    await systemClock.sleep(LEASES_TRIM_MS, signal)
   }
 }
 

@@ -76,6 +76,7 @@ export async function runGateway(options: GatewayRunOptions): Promise<RunningGat
           random: systemRandom,
           flights,
           settled: feed,
+          sendsEntries: () => !control.ending(),
           txnIds: randomUUID,
           limits: {
             commitDeadlineMs: limits.commitDeadlineMs,

@@ -2,7 +2,7 @@
 import { parseLsn } from '../model/ids.ts'
 import { readReport } from '../store/reports.ts'
 import type { Session } from '../store/session.ts'
-import { countViolations } from '../store/violations.ts'
+import { countViolations, frozenSlots } from '../store/violations.ts'
 
 export interface Status {
   readonly epoch: number
@@ -27,6 +27,8 @@ export interface Status {
   readonly openFlips: readonly { readonly id: string; readonly to: string; readonly state: string; readonly slots: number }[]
   readonly poison: readonly { readonly key: string; readonly slot: number; readonly sqlstate: string; readonly message: string }[]
   readonly violations: number
+  /** Slots that PostgreSQL took a write to while the target owned them: they do not go to the target. */
+  readonly frozenSlots: readonly { readonly slot: number; readonly lsn: string }[]
   readonly readyForCanary: boolean
   readonly notReadyBecause: readonly string[]
 }
@@ -51,8 +53,9 @@ export async function readStatus(session: Session, slotName: string): Promise<St
     `select id, owner_to, state, cardinality(slots) as n from switchback.flip where state not in ('cancelled', 'routed') order by number`,
   )
   const poison = await rows('select key, slot, sqlstate, message from switchback.poison order by key limit 100')
+  const frozen = await frozenSlots(session)
   const syncs = fresh ? report.content : null
-  const because = notReady({ backfill: backfill.state, syncs, gateways: leases.length, poison: poison.length })
+  const because = notReady({ backfill: backfill.state, syncs, gateways: leases.length, poison: poison.length, frozen: frozen.length })
   return {
     epoch: Number(state!['epoch']),
     bindingEpoch: state!['binding_epoch'] == null ? null : Number(state!['binding_epoch']),
@@ -79,12 +82,19 @@ export async function readStatus(session: Session, slotName: string): Promise<St
     openFlips: openFlips.map((row) => ({ id: row['id']!, to: row['owner_to']!, state: row['state']!, slots: Number(row['n']) })),
     poison: poison.map((row) => ({ key: row['key']!, slot: Number(row['slot']), sqlstate: row['sqlstate']!, message: row['message']! })),
     violations: await countViolations(session),
+    frozenSlots: frozen,
     readyForCanary: because.length === 0,
     notReadyBecause: because,
   }
 }
 
-function notReady(seen: { backfill: string; syncs: Readonly<Record<string, unknown>> | null; gateways: number; poison: number }): string[] {
+function notReady(seen: {
+  backfill: string
+  syncs: Readonly<Record<string, unknown>> | null
+  gateways: number
+  poison: number
+  frozen: number
+}): string[] {
   const because: string[] = []
   if (seen.backfill !== 'done') because.push('The backfill is not done.')
   if (seen.syncs === null) because.push('No controller has said anything of its syncs in the last seconds.')
@@ -96,6 +106,7 @@ function notReady(seen: { backfill: string; syncs: Readonly<Record<string, unkno
   }
   if (seen.gateways === 0) because.push('No gateway holds a lease.')
   if (seen.poison > 0) because.push(`${seen.poison} aggregates could not be written back to PostgreSQL.`)
+  if (seen.frozen > 0) because.push(`${seen.frozen} slots are frozen: PostgreSQL took writes to them while the target owned them.`)
   return because
 }
 

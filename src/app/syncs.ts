@@ -37,6 +37,8 @@ export interface Syncs {
   /** Reads lease rows and the view again. */
   refresh(): Promise<void>
   view(): RoutingView
+  /** Ends both syncs for good: `run` resolves. Nothing of them runs when this has. */
+  end(): Promise<void>
   /** Rejects with what stops the lead. */
   run(signal: AbortSignal): Promise<void>
   close(): Promise<void>
@@ -116,6 +118,8 @@ class LeaderSyncs implements Syncs {
   readonly #pieces: Pieces
   readonly #markers = new Set<string>()
   readonly #marked = new Signal()
+  readonly #end = new AbortController()
+  #running: Promise<unknown> = Promise.resolve()
   readonly #heartbeats = new Heartbeats()
   #forward: ForwardProgress | null = null
   #backfillDone = false
@@ -156,8 +160,19 @@ class LeaderSyncs implements Syncs {
     }
   }
 
+  async end(): Promise<void> {
+    this.#end.abort()
+    await this.#running
+  }
+
+  run(signal: AbortSignal): Promise<void> {
+    const running = this.#run(AbortSignal.any([signal, this.#end.signal]))
+    this.#running = running.catch(() => undefined)
+    return running
+  }
+
   /** The first part that fails ends the others; nothing of them runs when this has returned. */
-  async run(signal: AbortSignal): Promise<void> {
+  async #run(signal: AbortSignal): Promise<void> {
     const stop = new AbortController()
     const onAbort = () => stop.abort()
     signal.addEventListener('abort', onAbort, { once: true })

@@ -20,6 +20,7 @@ export function controllerCommand(): Command {
         env: context.env,
         name: flags.name ?? `${hostname()}:${process.pid}`,
         log: logger('controller', context.env),
+        onStandby: () => context.out.line('Another controller leads; this one stands by.'),
         onLead: (token) => context.out.line(`This controller leads (token ${token}).`),
         signal: context.signal,
       })

@@ -1,23 +1,11 @@
 #!/usr/bin/env node
-// Promises: the `switchback` command. Each command is a file of its own, loaded only when it is called.
+// Promises: the `switchback` command. Each command is a file of its own.
 import { setMaxListeners } from 'node:events'
 import { readFileSync, writeSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { SwitchbackError } from '../model/errors.ts'
-import { backfillCommand } from './backfill.ts'
-import { canaryCommand } from './canary.ts'
-import { controllerCommand } from './controller.ts'
-import { demoCommand } from './demo.ts'
-import { finalizeCommand } from './finalize.ts'
-import { gatewayCommand } from './gateway.ts'
-import { initCommand } from './init.ts'
+import { COMMANDS } from './commands.ts'
 import { createOutput } from './output.ts'
-import { parityCommand } from './parity.ts'
-import { readonlyCommand } from './readonly.ts'
-import { rollbackCommand } from './rollback.ts'
-import { statusCommand } from './status.ts'
-import { uninstallCommand } from './uninstall.ts'
-import { upCommand } from './up.ts'
 
 // One signal ends everything in a process: many wait on it, and each takes its listener back.
 setMaxListeners(0)
@@ -27,23 +15,7 @@ const program = new Command('switchback')
   .version(version(), '-V, --version')
   .addHelpText('after', '\nExit codes: 0 pass, 1 fail, 2 usage or environment, 3 inconclusive.\nDocumentation: docs/ in the package.')
 
-for (const make of [
-  initCommand,
-  gatewayCommand,
-  controllerCommand,
-  upCommand,
-  backfillCommand,
-  canaryCommand,
-  rollbackCommand,
-  readonlyCommand,
-  parityCommand,
-  statusCommand,
-  finalizeCommand,
-  uninstallCommand,
-  demoCommand,
-]) {
-  program.addCommand(make())
-}
+for (const make of COMMANDS) program.addCommand(make())
 throwOnUsage(program)
 process.stdout.on('error', onOutputError)
 process.stderr.on('error', onOutputError)

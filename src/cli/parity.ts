@@ -3,15 +3,21 @@ import type { Command } from 'commander'
 import { checkInvariants } from '../app/check-invariants.ts'
 import { openSource, openWorkspaceTarget } from '../app/open-parts.ts'
 import { parityNow } from '../app/run-parity.ts'
-import { openWorkspace } from '../app/workspace.ts'
+import { repairNow } from '../app/run-repair.ts'
+import { openWorkspace, type Workspace } from '../app/workspace.ts'
 import { writeNamedFile } from '../app/write-file.ts'
+import type { Target } from '../model/target.ts'
+import { planRepair, type RepairOutcome, type RepairStep } from '../parity/repair.ts'
 import type { Difference } from '../parity/settle.ts'
+import { newestViolation, settleViolations } from '../store/violations.ts'
 import { type CommandContext, command, handled } from './command.ts'
 import { bar, type ExitCode } from './output.ts'
 
 interface Flags {
   readonly full?: boolean
   readonly certificate?: string
+  readonly repair?: boolean
+  readonly apply?: boolean
 }
 
 /** Of the key ranges, without --full. */
@@ -22,6 +28,8 @@ export function parityCommand(): Command {
   const cmd = command('parity', 'compare both stores while writes flow; a tenth of the key ranges, another one each time')
     .option('--full', 'compare everything and sign a certificate')
     .option('--certificate <file>', 'write the certificate here (with --full)')
+    .option('--repair', "compare everything and print how each difference would be repaired from the row's owner; changes nothing")
+    .option('--apply', 'with --repair: do it, and compare again')
   return handled(cmd, async (context: CommandContext, flags: Flags): Promise<ExitCode> => {
     const workspace = await openWorkspace(context.configPath, context.env)
     const target = await openWorkspaceTarget(workspace, context.env).catch(async (error: unknown) => {
@@ -29,15 +37,26 @@ export function parityCommand(): Command {
       throw error
     })
     try {
-      const { report, certificate } = await parityNow({
-        workspace,
-        source: openSource(workspace),
-        target,
-        share: flags.full ? 1 : SAMPLE_SHARE,
-        certificate: flags.full === true && workspace.config.signingKeyFile !== undefined,
-        onProgress: ({ table, step, rows, estimatedRows }) => context.out.progress(`${bar(rows, estimatedRows)} ${table}: ${step}`),
-        signal: context.signal,
-      })
+      const compare = () =>
+        parityNow({
+          workspace,
+          source: openSource(workspace),
+          target,
+          share: flags.full || flags.repair ? 1 : SAMPLE_SHARE,
+          certificate: flags.full === true && workspace.config.signingKeyFile !== undefined,
+          onProgress: ({ table, step, rows, estimatedRows }) => context.out.progress(`${bar(rows, estimatedRows)} ${table}: ${step}`),
+          signal: context.signal,
+        })
+      let { report, certificate } = await compare()
+      let repair: Repair | null = null
+      if (flags.repair) {
+        repair = await repairOf(context, workspace, target, report.listed, flags.apply === true)
+        if (repair.applied !== null || flags.apply) {
+          const newest = await newestViolation(workspace.session)
+          ;({ report, certificate } = await compare())
+          if (report.differences === 0 && report.notChecked.length === 0) await settleViolations(workspace.session, newest)
+        }
+      }
       const invariants = await checkInvariants(workspace)
       const rowsNotChecked = report.notChecked.reduce((sum, { rows }) => sum + rows, 0)
       context.out.line(`${report.rowsCompared} rows compared, ${report.differences} differences, ${rowsNotChecked} not checked.`)
@@ -54,13 +73,54 @@ export function parityCommand(): Command {
       }
       const broken = invariants.some(({ violations }) => violations > 0)
       const ok = report.differences === 0 && !broken
-      context.out.result({ ok: ok && rowsNotChecked === 0, ...report, rowsNotChecked, invariants, certificate })
+      context.out.result({
+        ok: ok && rowsNotChecked === 0,
+        ...report,
+        rowsNotChecked,
+        invariants,
+        certificate,
+        ...(repair === null ? {} : { repair }),
+      })
       return !ok ? 1 : rowsNotChecked > 0 ? 3 : 0
     } finally {
       await target.close()
       await workspace.close()
     }
   })
+}
+
+interface Repair {
+  readonly plan: readonly RepairStep[]
+  /** Null: only planned. */
+  readonly applied: RepairOutcome | null
+}
+
+async function repairOf(
+  context: CommandContext,
+  workspace: Workspace,
+  target: Target,
+  differences: readonly Difference[],
+  apply: boolean,
+): Promise<Repair> {
+  const plan = planRepair(differences)
+  for (const { table, key, clustering, owner, act, how } of plan.slice(0, TOLD_MAX))
+    context.out.line(`  ${apply ? '' : 'would '}${act}: ${table} ${[key, ...clustering].join('/')}, owned by the ${owner}; ${how}`)
+  if (plan.length > TOLD_MAX) context.out.line(`  ... and ${plan.length - TOLD_MAX} more.`)
+  if (!apply || plan.length === 0) {
+    context.out.line(plan.length === 0 ? 'There is nothing to repair.' : 'Nothing was changed. Add --apply to do it.')
+    return { plan, applied: null }
+  }
+  const applied = await repairNow({
+    workspace,
+    target,
+    steps: plan,
+    onProgress: (done, total) => context.out.progress(`${bar(done, total)} repairing`),
+    signal: context.signal,
+  })
+  context.out.line(`${applied.repaired} rows repaired, ${applied.left.length} left as they were.`)
+  for (const { table, key, clustering, because } of applied.left.slice(0, TOLD_MAX))
+    context.out.line(`  left: ${table} ${[key, ...clustering].join('/')}: ${because}`)
+  return { plan, applied }
 }
 
 function tell({ table, key, clustering, kind, owner, cells }: Difference): string {

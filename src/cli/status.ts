@@ -48,6 +48,9 @@ function tellStatus(status: Status): string[] {
     ...status.openFlips.map((flip) => `Flip ${flip.id} to the ${flip.to}: ${flip.state}, ${flip.slots} slots.`),
     ...status.poison.map((p) => `Poison: key ${p.key} (slot ${p.slot}) ${p.sqlstate} ${p.message}`),
     ...(status.violations > 0 ? [`VIOLATIONS: ${status.violations} writes reached PostgreSQL while the target owned their keys.`] : []),
+    ...(status.frozenSlots.length > 0
+      ? [`Frozen, not to go to the target: slots ${status.frozenSlots.map(({ slot, lsn }) => `${slot} (since ${lsn})`).join(', ')}.`]
+      : []),
     status.readyForCanary ? 'Ready for a canary.' : `Not ready for a canary: ${status.notReadyBecause.join(' ')}`,
   ]
 }

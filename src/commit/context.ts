@@ -44,4 +44,6 @@ export interface CommitContext {
   readonly remembered: Remembered
   readonly fifo: Fifo
   readonly retriers: Set<Retrier>
+  /** False: the move has ended on the target, and nothing is written back (protocols.md, The ends). */
+  readonly sendsEntries: () => boolean
 }

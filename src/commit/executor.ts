@@ -28,6 +28,8 @@ export interface ExecutorOptions {
   /** Unique for each try, over all gateways and restarts. */
   readonly txnIds: () => TxnId
   readonly limits?: Partial<CommitLimits>
+  /** False, and for good: the move has ended on the target (protocols.md, The ends). */
+  readonly sendsEntries?: () => boolean
   /** Sessions queue for a key instead of fighting for it. */
   readonly fifo?: boolean
   readonly contention?: ContentionSink
@@ -74,6 +76,7 @@ export function createExecutor(options: ExecutorOptions): CommitExecutor {
     remembered: createRemembered(limits),
     fifo,
     retriers: new Set(),
+    sendsEntries: options.sendsEntries ?? (() => true),
   }
   return {
     limits,

@@ -35,6 +35,7 @@ export interface Batch {
 
 export async function runBatch(core: SessionCore, batch: Batch): Promise<void> {
   const end = batch.messages.at(-1)!.type
+  core.atRisk = false
   if (core.skipping) return skipToSync(core, end)
   try {
     await core.ensureSettings()

@@ -109,10 +109,18 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     throw new SwitchbackError('GATEWAY_CLOSING')
   }
   const server = createServer({ noDelay: true }, (socket) => sessions.open(socket))
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen({ host: options.listen.host, port: options.listen.port, backlog: LISTEN_BACKLOG }, resolve)
-  })
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject)
+      server.listen({ host: options.listen.host, port: options.listen.port, backlog: LISTEN_BACKLOG }, resolve)
+    })
+  } catch (error) {
+    // A lease that nobody serves under would hold up every flip.
+    stop.abort()
+    await acks
+    await holder.close()
+    throw error
+  }
   server.on('error', (error) => options.log.error({ error: String(error) }, 'the listener failed'))
   return {
     port: (server.address() as AddressInfo).port,

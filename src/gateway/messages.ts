@@ -1,5 +1,5 @@
 // Promises: the messages that the gateway itself writes, to PostgreSQL and to clients, over the codec of src/wire.
-import { SwitchbackError } from '../model/errors.ts'
+import { hasCode, SwitchbackError } from '../model/errors.ts'
 import { SqlError } from '../model/plan.ts'
 import { encodeBackend, errorResponse, type TransactionStatus } from '../wire/backend.ts'
 import { encodeFrontends, FRONTEND, type FrontendMessage } from '../wire/frontend.ts'
@@ -73,6 +73,10 @@ export function errorMessage(error: unknown, severity: 'ERROR' | 'FATAL' = 'ERRO
         constraint: error.constraint,
       }),
     )
+  }
+  if (hasCode(error, 'TRANSACTION_ABORTED', 'READ_ONLY_TRANSACTION')) {
+    // PostgreSQL says no more either.
+    return encodeBackend(errorResponse({ severity, sqlstate: error.sqlstate, message: error.message }))
   }
   if (error instanceof SwitchbackError) {
     return encodeBackend(

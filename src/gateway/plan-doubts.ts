@@ -55,7 +55,10 @@ export function afterSettings(list: readonly PlannedStatement[]): readonly Plann
   if (at < 0 || at === list.length - 1) return list
   return list.map((one, i) => {
     if (i <= at || (one.plan.kind !== 'pass' && one.plan.kind !== 'keyed')) return one
-    return { sql: one.sql, plan: unroutable(one.plan, 'a statement before it in the same batch changes what it means', 'send it by itself') }
+    return {
+      sql: one.sql,
+      plan: unroutable(one.plan, 'a statement before it in the same batch changes what it means', 'send it by itself'),
+    }
   })
 }
 

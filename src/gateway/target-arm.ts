@@ -168,10 +168,16 @@ export async function runTextOnTarget(
 ): Promise<void> {
   const prepared: Prepared = { sql: planned.sql, declaredOids: [], onServer: false }
   const description = await core.describe(prepared)
-  const { rows, tag } = await runKeyed(core, batch, { prepared, planned, params: [], description, formats: [] })
-  if (description.fields !== null) {
-    out.push(encodeBackend({ kind: 'rowDescription', fields: withFormats(description.fields, []) }), ...rows)
+  const { fields } = description
+  const describe = () => {
+    if (fields !== null) out.push(encodeBackend({ kind: 'rowDescription', fields: withFormats(fields, []) }))
   }
+  // As PostgreSQL: a SELECT is described before it runs, what comes of RETURNING after.
+  const early = planned.plan.kind === 'keyed' && (planned.plan.readOnly || planned.plan.locks)
+  const statement = { prepared, planned, params: [], description, formats: [] }
+  const { rows, tag } = await runKeyed(core, batch, early ? { ...statement, begins: describe } : statement)
+  if (!early) describe()
+  out.push(...rows)
   out.push(commandComplete(tag))
 }
 
@@ -182,6 +188,8 @@ interface KeyedStatement {
   readonly description: Description
   /** Of its result's columns. */
   readonly formats: readonly Format[]
+  /** Called when all checks have passed. */
+  readonly begins?: () => void
 }
 
 /** What can be refused is refused before anything runs: afterwards the outcome stands (INV-9). */
@@ -207,13 +215,16 @@ async function runKeyed(
     answers,
     uuid: core.context.uuid,
   }
+  statement.begins?.()
   const { result, lease } =
     open === null
       ? await runAlone(core, batch.route, plan, statement.params, env)
       : { result: await runInTransaction(core, open, plan, statement.params, env), lease: open.work.lease }
   if (description.fields === null) return { rows: [], tag: result.commandTag }
   core.atRisk = open === null && !plan.readOnly
-  const { rows, asked } = await encodeRows(result.rows, shape, core)
+  const { rows, asked } = await encodeRows(result.rows, shape, core).catch((error: unknown) => {
+    throw core.atRisk ? new SwitchbackError('OUTCOME_UNKNOWN', { reason: 'it was done, and its rows could not be shown' }, error) : error
+  })
   // INV-8: looked at again, since time has passed.
   if (asked && !lease.holds()) throw leaseEnded(lease, core.atRisk)
   core.atRisk = false

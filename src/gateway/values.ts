@@ -107,9 +107,8 @@ export async function encodeRows(rows: readonly Row[], result: ResultFormat, cor
       if (cell === null || type === undefined || format === 1) return cell
       const shown = shownHere[i] ? renderText(type, cell, core.settings) : UNSUPPORTED
       if (shown !== UNSUPPORTED) return shown
-      let cells = toAsk.get(type)
-      if (cells === undefined) toAsk.set(type, (cells = new Set()))
-      cells.add(cell)
+      const cells = toAsk.get(type) ?? new Set()
+      toAsk.set(type, cells.add(cell))
       return UNSUPPORTED
     }),
   )

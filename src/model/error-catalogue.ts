@@ -378,6 +378,12 @@ export const CATALOGUE = {
     message: '{what} has not reached the position of the comparison within {waitedMs} ms',
     remedy: 'Nothing is wrong with the data for that; see `switchback status` whether the controller runs.',
   },
+  REPAIR_NOT_NOW: {
+    kind: 'transient',
+    sqlstate: '55006',
+    message: 'key {key} is being moved, is read-only, or has no owner that is known just now',
+    remedy: 'The row was left as it is. Run `switchback parity --repair --apply` again.',
+  },
   PARITY_TOO_EARLY: {
     kind: 'operator',
     sqlstate: '55000',
@@ -401,6 +407,12 @@ export const CATALOGUE = {
     sqlstate: '55000',
     message: 'the move cannot be finalized: {checks}',
     remedy: 'Nothing was changed; the way back is still open. Mend what each sentence names and run the command again.',
+  },
+  FINALIZE_INCOMPLETE: {
+    kind: 'operator',
+    sqlstate: '55000',
+    message: 'the end of the move has begun and is not complete: {checks}',
+    remedy: 'There is no way back any more; no write is lost. Mend what each sentence names and run `switchback finalize` again.',
   },
   CONFIRM_MISMATCH: {
     kind: 'operator',

@@ -9,6 +9,8 @@ import { type Connect, openSession, type Session, type SessionOptions } from './
 import { mergedView } from './view-rows.ts'
 
 export interface PostgresGatewayControl extends GatewayControl {
+  /** finalize has begun: PostgreSQL is not written back to any more, so no outbox entry is sent. For good once true. */
+  ending(): boolean
   close(): Promise<void>
 }
 
@@ -23,6 +25,7 @@ export function createGatewayControl(
     for (const call of listeners) call()
   }
   let opening: Promise<Session> | null = null
+  let ending = false
   const session = () => {
     opening ??= openSession({ ...options, applicationName: GATEWAY_APPLICATION, listen: [WAKE_CHANNEL], onWake: wake }).catch(
       (error: unknown) => {
@@ -38,8 +41,11 @@ export function createGatewayControl(
       return row!.lease!
     },
     async renew(lease, seen) {
-      return renewal(await session(), lease, seen)
+      return renewal(await session(), lease, seen, () => {
+        ending = true
+      })
     },
+    ending: () => ending,
     async ack(ack) {
       await (await session()).query('select switchback.ack($1, $2, $3, $4)', ackValues(ack))
     },
@@ -56,12 +62,13 @@ export function createGatewayControl(
   }
 }
 
-async function renewal(session: Session, lease: LeaseId, seen: RoutingView | null): Promise<Renewal | 'over'> {
+async function renewal(session: Session, lease: LeaseId, seen: RoutingView | null, onEnding: () => void): Promise<Renewal | 'over'> {
   const [row] = await session.query(
-    'select r.over, r.epoch, r.binding_epoch, r.owned, r.pins, r.rights, r.catalog from switchback.renew($1, $2) r',
+    'select r.over, r.epoch, r.binding_epoch, r.owned, r.pins, r.rights, r.catalog, s.ending from switchback.renew($1, $2) r, switchback.state s',
     [lease, seen?.epoch ?? 0],
   )
   if (row!.over === 't') return 'over'
+  if (row!['ending'] === 't') onEnding()
   // INV: an epoch never goes back; one that does is another timeline of PostgreSQL (protocols.md, Durable control).
   if (seen !== null && Number(row!.epoch) < seen.epoch) {
     throw new SwitchbackError('EPOCH_STALE', { expected: seen.epoch, slot: 'all', actual: Number(row!.epoch) })

@@ -64,6 +64,10 @@ declare
 begin
   perform switchback.assert_leader(p_token);
   perform switchback.lock_state(); -- one intent at a time, so that no two overlap
+  if (select s.ending from switchback.state s) then
+    raise exception using errcode = '${STATE_OF.FLIP_STATE}', message = 'the move ends on the target: there is no way back',
+      detail = json_build_object('flip', 'new', 'state', 'the move ends on the target', 'act', 'intent')::text;
+  end if;
   select * into f from switchback.flip x where x.state not in ('cancelled', 'routed') and x.slots && wanted order by x.number limit 1;
   if found then
     -- Sent again after a lost reply: the same intent.

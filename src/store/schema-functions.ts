@@ -175,6 +175,26 @@ begin
   perform pg_notify('${WAKE_CHANNEL}', bound::text);
   return bound;
 end $$;
+create or replace function switchback.announce_end(p_token bigint) returns bigint
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+  taken bigint;
+begin
+  perform switchback.assert_leader(p_token);
+  perform switchback.lock_state();
+  -- The point of no return: from here on PostgreSQL may lack what the target has, so nothing goes back (write_intent refuses).
+  if exists (select from switchback.ownership o where o.owner <> 'target' or o.phase <> 'steady')
+     or exists (select from switchback.flip x where x.state not in ('cancelled', 'routed')) then
+    raise exception using errcode = '${STATE_OF.FLIP_STATE}', message = 'slots are not steady on the target',
+      detail = json_build_object('flip', 'none', 'state', 'slots not steady on the target', 'act', 'the end of the move')::text;
+  end if;
+  update switchback.state s set ending = true, epoch = s.epoch + 1 returning s.epoch into taken;
+  perform switchback.write_journal(p_token, 'end announced', null, null);
+  perform pg_notify('${WAKE_CHANNEL}', taken::text);
+  return taken;
+end $$;
+comment on function switchback.announce_end(bigint) is 'The move ends on the target: at a fresh epoch, no more outbox entries.';
+
 comment on function switchback.bind(bigint) is 'Opens INV-8 at a fresh epoch, once.';
 `
 

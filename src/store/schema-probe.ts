@@ -15,6 +15,12 @@ create table switchback.applied_total (
   transactions bigint not null
 ) with (fillfactor = 40);
 insert into switchback.applied_total (transactions) select coalesce(sum(a.version), 0) from switchback.applied a;
+alter table switchback.state add ending boolean not null default false;
+comment on column switchback.state.ending is 'finalize has begun: no gateway sends an outbox entry any more.';
+alter table switchback.violation add settled_at timestamptz;
+comment on column switchback.violation.settled_at is
+  'When both stores were seen equal again. Until then no slot of it goes to the target.';
+
 comment on table switchback.applied_total is
   'Target transactions applied in PostgreSQL since the move began, all tenures together, the probe''s own left out; raised in the commit that applied them.';
 `

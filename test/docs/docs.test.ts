@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, relative, resolve } from 'node:path'
 import { test } from 'node:test'
-import { COMMANDS, generatedPages, ROOT } from '../../docs/generate.ts'
+import { generatedPages, ROOT } from '../../docs/generate.ts'
+import { COMMANDS } from '../../src/cli/commands.ts'
 import { CATALOGUE } from '../../src/model/error-catalogue.ts'
 
 const read = (path: string) => readFileSync(resolve(ROOT, path), 'utf8')

@@ -50,6 +50,7 @@ test('an old leader that wakes finds its token stale in every act, and nothing i
   await world.admin.query('update switchback.leader set token = token + 1') // as a successor does
   // Every function of the schema that takes a token, each by the schema's own comparison.
   const args: Record<string, string> = {
+    announce_end: '',
     append_journal: `'note', '{}'`,
     assert_leader: '',
     bind: '',

@@ -18,8 +18,8 @@ import {
   type WireHead,
   type WireRow,
 } from '../codec.ts'
-import { Line } from './line.ts'
 import type { WireSums } from './digest-part.ts'
+import { Line } from './line.ts'
 import { MEMORY_CAPABILITIES, type ScanCursor } from './memory-target.ts'
 
 export interface MemoryClientOptions {

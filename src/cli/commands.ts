@@ -1,0 +1,31 @@
+// Promises: the commands, in the order in which `switchback --help` and the documentation list them.
+import type { Command } from 'commander'
+import { backfillCommand } from './backfill.ts'
+import { canaryCommand } from './canary.ts'
+import { controllerCommand } from './controller.ts'
+import { demoCommand } from './demo.ts'
+import { finalizeCommand } from './finalize.ts'
+import { gatewayCommand } from './gateway.ts'
+import { initCommand } from './init.ts'
+import { parityCommand } from './parity.ts'
+import { readonlyCommand } from './readonly.ts'
+import { rollbackCommand } from './rollback.ts'
+import { statusCommand } from './status.ts'
+import { uninstallCommand } from './uninstall.ts'
+import { upCommand } from './up.ts'
+
+export const COMMANDS: readonly (() => Command)[] = [
+  initCommand,
+  gatewayCommand,
+  controllerCommand,
+  upCommand,
+  backfillCommand,
+  canaryCommand,
+  rollbackCommand,
+  readonlyCommand,
+  parityCommand,
+  statusCommand,
+  finalizeCommand,
+  uninstallCommand,
+  demoCommand,
+]
