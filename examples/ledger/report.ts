@@ -53,9 +53,11 @@ export function demoReport(evidence: Evidence) {
     ...source.unbalanced.map((id) => `account ${id}`),
     ...target.unbalanced.map((id) => `account ${id}`),
   ]).size
-  const refusedElsewhere = evidence.samples.filter(
+  const refusals = evidence.samples.filter(
     (sample) => sample.kind === 'write' && sample.outcome === 'refused' && !insideAny(sample, evidence.readonlyWindows),
-  ).length
+  )
+  const refusedElsewhere = refusals.length
+  const refusedWith = [...new Set(refusals.map((sample) => sample.sqlstate))].join(', ')
   const unknownAllowed = unknownAtKills(evidence)
   const failures = [
     ...fail(
@@ -72,7 +74,7 @@ export function demoReport(evidence: Evidence) {
     ...fail(counts.halfReads > 0, `${counts.halfReads} reads saw half a transaction`),
     ...fail(evidence.parity.differences > 0, `${evidence.parity.differences} rows differ`),
     ...fail(evidence.parity.notChecked > 0, `${evidence.parity.notChecked} rows were not compared`),
-    ...fail(refusedElsewhere > 0, `${refusedElsewhere} writes were refused outside the read-only window`),
+    ...fail(refusedElsewhere > 0, `${refusedElsewhere} writes were refused outside the read-only window (${refusedWith})`),
     ...fail(
       counts.unknownWrites > unknownAllowed,
       `${counts.unknownWrites} writes have an unknown outcome, more than the ${unknownAllowed} in flight at kills`,

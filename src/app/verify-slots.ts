@@ -17,10 +17,10 @@ export interface VerifyParts {
 
 /** Rows compared inside a flip. */
 const VERIFY_ROWS_MAX = 32
-const BACKGROUND_ROWS = 128
-const BACKGROUND_MS = 250
+const BACKGROUND_ROWS = 100
+const BACKGROUND_MS = 500
 /** A row that has stood still and differed for so many looks is no write on its way. */
-const DRIFT_LOOKS = 20
+const DRIFT_LOOKS = 10
 
 export async function verifySlots(parts: VerifyParts, slots: readonly SlotId[]): Promise<VerifyReport> {
   const { rows, left } = parts.recent.of(new Set(slots), VERIFY_ROWS_MAX)

@@ -14,7 +14,7 @@ interface DemoFlags {
 
 export function demoCommand(): Command {
   const cmd = command('demo', 'show the whole move there and back on an embedded PostgreSQL and an embedded store, under load')
-    .option('--rate <n>', 'operations a second, open loop', wholeNumber(1, 5_000), 240)
+    .option('--rate <n>', 'operations a second, open loop', wholeNumber(1, 5_000), 120)
     .option('--zipf <s>', 'skew of the key choice', decimalNumber(0, 3), 0.9)
     .option('--accounts <n>', 'accounts of the ledger', wholeNumber(10, 1_000_000), 2_000)
     .option('--kill <n>', 'kill -9 so many times a randomly chosen controller or gateway', wholeNumber(0, 20), 0)

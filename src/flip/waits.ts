@@ -5,6 +5,9 @@ import type { Epoch } from '../model/ids.ts'
 import { lookAtLeases, type Sightings } from './lease-watch.ts'
 import type { FlipParts } from './parts.ts'
 
+/** Between looks at writers from before the fence: the service waits for them. */
+const WRITERS_LOOK_MS = 8
+
 /** Returns the lease rows as they were when all had acked or were over. Null: the signal came first; `waiting` says for whom. */
 export async function awaitAcks(
   parts: FlipParts,
@@ -34,7 +37,7 @@ export async function awaitAcks(
 export async function awaitWriters(parts: FlipParts, leases: readonly LeaseRow[], signal: AbortSignal): Promise<readonly WaitingWriter[]> {
   const excused = leases.filter((lease) => !lease.over).flatMap((lease) => lease.excused)
   let writers = await parts.control.waitSet(excused)
-  for (let waitMs = 1; writers.length > 0 && !signal.aborted; waitMs = Math.min(waitMs * 2, parts.limits.pollMs)) {
+  for (let waitMs = 1; writers.length > 0 && !signal.aborted; waitMs = Math.min(waitMs * 2, WRITERS_LOOK_MS)) {
     await parts.clock.sleep(waitMs, signal)
     writers = await parts.control.stillThere(writers)
   }

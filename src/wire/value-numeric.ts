@@ -6,6 +6,7 @@ import { ASK, badBinary, invalidText, type ScalarCodec } from './value-types.ts'
 const CANONICAL = /^(-?)(\d+)(?:\.(\d+))?$/
 const INPUT = /^[ \t\n\r\v\f]*([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?[ \t\n\r\v\f]*$/
 /** From PostgreSQL 16 on; not before. */
+const HUGE_EXPONENT = /[eE][+-]?[\d_]{4}/
 const MODERN = /^[ \t\n\r\v\f]*[+-]?(0[xXoObB][0-9a-fA-F_]+|[\d_.]+([eE][+-]?[\d_]+)?)[ \t\n\r\v\f]*$/
 const SPECIAL: ReadonlyMap<string, string> = new Map([
   ['nan', 'NaN'],
@@ -97,7 +98,8 @@ function canonical(text: string): string | typeof ASK {
   }
   const known = SPECIAL.get(text.replace(/^[ \t\n\r\v\f]+|[ \t\n\r\v\f]+$/g, '').toLowerCase())
   if (known !== undefined) return known
-  if (MODERN.test(text)) return ASK
+  // PostgreSQL calls a huge exponent an overflow before it sees what is wrong behind it.
+  if (MODERN.test(text) || HUGE_EXPONENT.test(text)) return ASK
   throw invalidText('numeric', text)
 }
 
