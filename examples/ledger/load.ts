@@ -47,6 +47,11 @@ export interface Load {
   stop(): Promise<void>
 }
 
+/** PostgreSQL's codes have a digit; EPIPE, which is as long, is the socket's and says nothing of the outcome. */
+function isSqlstate(code: string): boolean {
+  return /^(?=.*\d)[0-9A-Z]{5}$/.test(code)
+}
+
 /** Errors after which the same transaction may be sent again: nothing of it was written. */
 const RETRY = new Set(['40001', '40P01', '55P03', '57P01', '57P03', '53300', '08001', '08006', '53400'])
 
@@ -204,12 +209,11 @@ async function attempt(world: World, work: (client: pg.Client, committing: () =>
       return { outcome, sqlstate: null }
     } catch (error) {
       const sqlstate = (error as { code?: string }).code ?? '08006'
-      const broken = !/^[0-9A-Z]{5}$/.test(sqlstate) || sqlstate.startsWith('08') || sqlstate.startsWith('57P')
+      const broken = !isSqlstate(sqlstate) || sqlstate.startsWith('08') || sqlstate.startsWith('57P')
       if (broken) world.pool.drop(client)
       else world.pool.give(client, 'rollback')
-      if (sent && (sqlstate === '08007' || !/^[0-9A-Z]{5}$/.test(sqlstate) || sqlstate === '08006')) return { outcome: 'unknown', sqlstate }
-      if ((!RETRY.has(sqlstate) && /^[0-9A-Z]{5}$/.test(sqlstate)) || performance.now() > deadlineMs)
-        return { outcome: 'refused', sqlstate }
+      if (sent && (sqlstate === '08007' || !isSqlstate(sqlstate) || sqlstate === '08006')) return { outcome: 'unknown', sqlstate }
+      if ((!RETRY.has(sqlstate) && isSqlstate(sqlstate)) || performance.now() > deadlineMs) return { outcome: 'refused', sqlstate }
       world.counts.retries++
       await new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(200, 2 ** tries)))
     }

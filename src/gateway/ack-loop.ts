@@ -25,6 +25,8 @@ export interface AckLoopOptions {
   readonly signal: AbortSignal
 }
 
+/** Asking the backends of open transactions may delay an ack by so much. */
+const EXCUSES_WITHIN_MS = 100
 const RETRY: BackoffLimits = { firstMs: 20, capMs: 500 }
 
 export async function runAckLoop(options: AckLoopOptions): Promise<void> {
@@ -38,7 +40,7 @@ export async function runAckLoop(options: AckLoopOptions): Promise<void> {
       await changed
       continue
     }
-    const fresh = await options.excuses(new Set(excused.map(({ work }) => work)))
+    const fresh = await inTime(options, options.excuses(new Set(excused.map(({ work }) => work))))
     const sealed = gate.sealed === epoch
     // The sessions were asked meanwhile: look again, and seal in the same turn, so that no excused transaction slips in.
     if (signal.aborted || (!sealed && gate.ackable() !== epoch)) continue
@@ -49,6 +51,17 @@ export async function runAckLoop(options: AckLoopOptions): Promise<void> {
     gate.seal(epoch)
     excused = [...excused, ...fresh].filter(({ work }) => gate.excusable(work))
     await send(options, epoch, excused)
+  }
+}
+
+/** A backend that does not answer (PostgreSQL has just crashed) is not excused: an ack never waits for it. */
+async function inTime(options: AckLoopOptions, asked: Promise<readonly Excuse[]>): Promise<readonly Excuse[]> {
+  const settled = new AbortController()
+  const late = options.clock.sleep(EXCUSES_WITHIN_MS, settled.signal).then((): readonly Excuse[] => [])
+  try {
+    return await Promise.race([asked, late])
+  } finally {
+    settled.abort()
   }
 }
 

@@ -151,10 +151,16 @@ export class ActiveMode {
     this.#ended = true
     const core = this.#core
     core.cancel.abort(new SwitchbackError('STATEMENT_CANCELED'))
-    if (core.transaction.kind === 'target') interruptTarget(core.transaction, new SwitchbackError('GATEWAY_CLOSING'))
-    if (core.transaction.kind === 'source') core.transaction.work?.end()
-    core.sourceWork?.end()
+    this.#endWorks()
     this.#owedOver?.()
+  }
+
+  /** A batch that was waiting when the session ended may begin work once more before it notices: no fence waits for that. */
+  #endWorks(): void {
+    const { transaction, sourceWork } = this.#core
+    if (transaction.kind === 'target') interruptTarget(transaction, new SwitchbackError('GATEWAY_CLOSING'))
+    if (transaction.kind === 'source') transaction.work?.end()
+    sourceWork?.end()
   }
 
   /** A cancel request of this very session. False: the statement is PostgreSQL's to cancel. */
@@ -282,6 +288,7 @@ export class ActiveMode {
     } finally {
       this.#running = false
       this.#current = null
+      if (this.#ended) this.#endWorks()
       // Whoever waits for open transactions to become quiet may ask this one now.
       if (core.transaction.kind === 'source') this.#options.context.gate.changed.notify()
     }
