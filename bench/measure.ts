@@ -99,12 +99,6 @@ export async function rate(work: () => Promise<number>): Promise<number> {
   return (rows / (performance.now() - fromMs)) * 1_000
 }
 
-export async function elapsedMs(work: () => Promise<unknown>): Promise<number> {
-  const fromMs = performance.now()
-  await work()
-  return performance.now() - fromMs
-}
-
 /** `work` of each item, a named number in flight. */
 export async function inFlight<T>(items: readonly T[], most: number, work: (item: T) => Promise<unknown>): Promise<void> {
   let next = 0

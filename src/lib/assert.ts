@@ -8,8 +8,3 @@ export class BugError extends Error {
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new BugError(message)
 }
-
-/** For the default branch of a switch over a union: compiles only while every member is handled. */
-export function unreachable(value: never): never {
-  throw new BugError(`unreachable: ${String(value)}`)
-}

@@ -23,12 +23,6 @@ export interface Deriving {
   readonly rules: ReadonlyMap<TableName, TableRules>
 }
 
-export function tableNamed(deriving: Deriving, name: TableName): TableMapping {
-  const table = deriving.mapping.tables.find((one) => one.name === name)
-  if (table === undefined) throw new NotDerivable(`the table ${name} is not mapped`)
-  return table
-}
-
 /** The range table entry of a plain mention of a mapped table. */
 export function entryFor(deriving: Deriving, relation: RangeVar | undefined): RangeEntry {
   if (relation === undefined) throw new NotDerivable('a statement without a table')

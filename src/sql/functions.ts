@@ -60,9 +60,6 @@ const TABLE: Readonly<Record<string, Build>> = {
   },
 }
 
-/** Names of functions computed here; none of them has an effect but nextval's, which PostgreSQL is asked for. */
-export const DERIVED_FUNCTIONS: ReadonlySet<string> = new Set(Object.keys(TABLE))
-
 export function callFunction(scope: Scope, name: string, args: readonly Expression[]): Expression {
   const build = Object.hasOwn(TABLE, name) ? TABLE[name]! : null
   if (build === null) throw new NotDerivable(`the function ${name}()`)

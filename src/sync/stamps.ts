@@ -59,11 +59,6 @@ export function forwardStamp(record: TenureRecord, endLsn: Lsn): Stamp {
   return record.base + (endLsn - record.firstLsn)
 }
 
-/** Backfilled rows carry offset 0, so that every change of the stream is newer. */
-export function backfillStamp(record: TenureRecord): Stamp {
-  return record.base
-}
-
 /** Rows of a transaction on the target. */
 export function targetStamp(base: Stamp, version: number): Stamp {
   return base + BigInt(version)

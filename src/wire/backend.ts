@@ -128,21 +128,6 @@ export function decodeDataRow(body: Buffer): (Buffer | null)[] {
   return values
 }
 
-export function decodeRowDescription(body: Buffer): FieldDescription[] {
-  const reader = new ByteReader(body)
-  const fields = readFields(reader)
-  reader.end('rowDescription')
-  return fields
-}
-
-/** The fields of ErrorResponse and NoticeResponse. A server's error may lack any of them (faults.md 33). */
-export function decodeErrorFields(body: Buffer): ErrorFields {
-  const reader = new ByteReader(body)
-  const fields = readErrorFields(reader)
-  reader.end('errorResponse')
-  return fields
-}
-
 export function decodeReadyForQuery(body: Buffer): TransactionStatus {
   const status = body.length === 1 ? body[0] : undefined
   if (status === STATUS.idle) return 'idle'
