@@ -5,7 +5,8 @@ import type { KeyRange } from '../model/source.ts'
 import { columnSql, keyColumns, tableSql } from './ident.ts'
 
 const ROWS_A_RANGE_MIN = 5_000
-const SAMPLE_ROWS_A_RANGE = 100
+const SAMPLE_ROWS_A_RANGE = 1_000
+const SAMPLED_ABOVE_ROWS = 500_000
 
 /** The planner's estimate; a table that was never analysed is counted if it is small on disk. */
 export async function estimatedRows(client: pg.ClientBase, table: TableMapping): Promise<number> {
@@ -26,7 +27,8 @@ export async function keyRanges(client: pg.ClientBase, table: TableMapping, want
   const estimate = await estimatedRows(client, table)
   const ranges = Math.max(1, Math.min(wanted, Math.floor(estimate / ROWS_A_RANGE_MIN)))
   if (ranges === 1) return [{ table: table.name, from: null, to: null }]
-  const share = Math.min(100, Math.max(0.01, (100 * ranges * SAMPLE_ROWS_A_RANGE) / estimate))
+  // Whole pages are sampled: of a table of few pages a small share can be none at all.
+  const share = estimate <= SAMPLED_ABOVE_ROWS ? 100 : Math.min(100, Math.max(0.01, (100 * ranges * SAMPLE_ROWS_A_RANGE) / estimate))
   const keys = keyColumns(table).map((column) => columnSql(table, column))
   const { rows } = await client.query<string[]>({
     text: `with sample as (select ${keys.join(', ')}, ntile($1) over (order by ${keys.join(', ')}) as part from ${tableSql(table)} tablesample system (${share}))
