@@ -1,6 +1,6 @@
 // Promises: the guard's SQL. Functions, triggers and the event trigger that make PostgreSQL itself refuse writes to slots that it
 // does not own, whoever sends them (INV-1; protocols.md, Guard in PostgreSQL).
-import { ident } from './guard-ident.ts'
+import { ident } from './ident.ts'
 
 /** BEFORE triggers fire by name: it must see the final NEW, after users' triggers that change the key (faults.md 54). */
 export const ROW_TRIGGER = '~switchback_guard'

@@ -7,7 +7,6 @@ import { systemClock } from '../lib/clock.ts'
 import { systemRandom } from '../lib/prng.ts'
 import { SwitchbackError } from '../model/errors.ts'
 import type { Mapping } from '../model/mapping.ts'
-import { ident } from './guard-ident.ts'
 import {
   CREATE_EVENT_TRIGGER,
   createFunctions,
@@ -18,6 +17,7 @@ import {
   TRUNCATE_TRIGGER,
   triggerFunction,
 } from './guard-sql.ts'
+import { ident } from './ident.ts'
 
 export { checkGuard } from './guard-check.ts'
 

@@ -5,6 +5,7 @@ import { SwitchbackError } from '../model/errors.ts'
 import type { TableMapping } from '../model/mapping.ts'
 import { BUCKET_SEED, type BucketChoice, type DigestedRow, type ParityReader } from '../model/parity.ts'
 import type { Row, RowKey } from '../model/row.ts'
+import { ident, tableSql } from './ident.ts'
 
 /** Rows as arrays of raw texts (the output function's, not a cast's: they differ for bool and bpchar), pinned settings. */
 export type TextQuery = (sql: string, values?: readonly unknown[]) => Promise<readonly (readonly (string | null)[])[]>
@@ -107,14 +108,6 @@ function bucketSql(table: TableMapping, choice: BucketChoice): string {
 
 function digestSql(table: TableMapping): string {
   return `hashtextextended(row(${table.columns.map((column) => ident(column.name)).join(', ')})::text, 0)`
-}
-
-function tableSql(table: TableMapping): string {
-  return `${ident(table.schema)}.${ident(table.table)}`
-}
-
-function ident(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`
 }
 
 function only(choice: BucketChoice): number[] | null {
