@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import type { Command } from 'commander'
 import { GATEWAY_LIMITS } from '../src/app/load-config.ts'
 import { COMMANDS } from '../src/cli/commands.ts'
-import { CATALOGUE } from '../src/model/error-catalogue.ts'
+import { AREAS } from '../src/model/error-catalogue.ts'
 import type { ErrorEntry } from '../src/model/errors.ts'
 import { UPGRADES } from '../src/store/schema-tables.ts'
 
@@ -62,7 +62,6 @@ const KINDS: Readonly<Record<ErrorEntry['kind'], string>> = {
 }
 
 function errorsPage(): string {
-  const areas = errorAreas()
   const lines = [
     '# Errors',
     '',
@@ -76,32 +75,13 @@ function errorsPage(): string {
     'Three more are told by commands alone. `RIGHT_MISSING`: PostgreSQL refused a right to the role (exit code 2). `UNEXPECTED`: an error',
     'that nobody named, shown whole (exit code 1). `OUTPUT_FAILED`: what the command prints could not be written; its work is done.',
   ]
-  for (const [area, codes] of areas) {
-    lines.push('', `## ${area}`)
-    for (const code of codes) {
-      const entry: ErrorEntry = CATALOGUE[code]
+  for (const [area, codes] of Object.entries<Record<string, ErrorEntry>>(AREAS)) {
+    lines.push('', `## ${capital(area)}`)
+    for (const [code, entry] of Object.entries(codes)) {
       lines.push('', `### ${code}`, '', `${entry.kind}, SQLSTATE ${entry.sqlstate}`, '', `> ${entry.message}`, '', entry.remedy)
     }
   }
   return `${lines.join('\n')}\n`
-}
-
-type Code = keyof typeof CATALOGUE
-
-/** The catalogue's own headings, from its comments. */
-function errorAreas(): Map<string, Code[]> {
-  const areas = new Map<string, Code[]>()
-  let codes: Code[] = []
-  for (const line of read('src/model/error-catalogue.ts').split('\n')) {
-    const area = /^ {2}\/\/ ---- (.+)$/.exec(line)?.[1]
-    if (area !== undefined) {
-      codes = areas.get(capital(area)) ?? []
-      areas.set(capital(area), codes)
-    }
-    const code = /^ {2}([A-Z0-9_]+): \{$/.exec(line)?.[1]
-    if (code !== undefined) codes.push(code as Code)
-  }
-  return areas
 }
 
 function limitsTable(): string {
