@@ -1,7 +1,7 @@
 // Promises: bugs planted around the engine, each one rule of the protocol taken out: if the walk did not catch them, its silence on
 // the real engine would mean nothing.
 import type { Target } from '../../src/model/target.ts'
-import type { Plant } from './walk.ts'
+import type { Plant } from './walk/world.ts'
 
 interface Planted {
   readonly because: string
