@@ -13,12 +13,15 @@ export const SLOTS_PER_GROUP = 64
 export const SLOT_GROUPS = HASH_SLOTS / SLOTS_PER_GROUP
 
 const INTEGER = /^\s*([+-]?)0*(\d{1,19})\s*$/
+/** Canonical already, and exact as a number. */
+const PLAIN_INTEGER = /^(?:0|-?[1-9]\d{0,14})$/
 const INTEGER_BOUNDS: Partial<Record<KeyType, bigint>> = { int2: 1n << 15n, int4: 1n << 31n, int8: 1n << 63n }
 
 /** Normalises a text-format value to the aggregate's key: int4 42, int8 42 and " 042" are one key. Throws KEY_INVALID. */
 export function canonicalKey(type: KeyType, text: string): AggregateKey {
   const bound = INTEGER_BOUNDS[type]
   if (bound !== undefined) {
+    if (PLAIN_INTEGER.test(text) && Number(text) < bound && Number(text) >= -bound) return text
     const match = INTEGER.exec(text)
     const value = match ? BigInt(match[1] === '-' ? `-${match[2]}` : match[2]!) : null
     if (value === null || value >= bound || value < -bound) throw new SwitchbackError('KEY_INVALID', { type, text: text.slice(0, 80) })

@@ -37,7 +37,7 @@ export interface ChangeStream {
 }
 
 export interface SnapshotReader {
-  /** Rows of a range in key order, in batches, raw text in mapping order. */
+  /** Rows of a range in key order, in batches, raw text in mapping order. Whoever stops before the last batch closes the reader. */
   rows(range: KeyRange, batchRows: number, signal: AbortSignal): AsyncIterable<readonly Row[]>
   close(): Promise<void>
 }

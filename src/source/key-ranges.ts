@@ -6,7 +6,8 @@ import { columnSql, keyColumns, tableSql } from './ident.ts'
 
 const ROWS_A_RANGE_MIN = 5_000
 const SAMPLE_ROWS_A_RANGE = 1_000
-const SAMPLED_ABOVE_ROWS = 500_000
+/** Below it the whole table costs no more than finding out. */
+const SAMPLED_ABOVE_ROWS = 50_000
 
 /** The planner's estimate; a table that was never analysed is counted if it is small on disk. */
 export async function estimatedRows(client: pg.ClientBase, table: TableMapping): Promise<number> {

@@ -57,7 +57,7 @@ export function createSource(options: SourceOptions): Source {
         clock: options.clock,
         applicationName: options.streamApplicationName ?? 'switchback stream',
       }),
-    snapshotReader: (snapshot) => openSnapshotReader({ url, mapping, snapshot }),
+    snapshotReader: (snapshot) => openSnapshotReader({ url, mapping, snapshot, clock: options.clock }),
     keyRanges: (table, ranges) => once((client) => keyRanges(client, table, ranges)),
     estimatedRows: (table) => once((client) => estimatedRows(client, table)),
     async currentWalLsn() {

@@ -1,19 +1,20 @@
 // Promises: rows at one snapshot, range by range in primary key order, in batches of a bounded size: raw text, mapping order, flat
 // memory. With a name it reads the exported snapshot (SNAPSHOT_GONE when that is gone with its connection), else one of its own.
-import type pg from 'pg'
+import type { Clock } from '../lib/clock.ts'
 import { SwitchbackError } from '../model/errors.ts'
 import { type Mapping, type TableMapping, tableOf } from '../model/mapping.ts'
-import type { Row } from '../model/row.ts'
 import type { KeyRange, SnapshotReader } from '../model/source.ts'
 import { connectSource } from './connect.ts'
+import { copyRows } from './copy-out.ts'
 import { columnSql, keyColumns, literal, tableSql } from './ident.ts'
 
 export async function openSnapshotReader(options: {
   readonly url: string
   readonly mapping: Mapping
   readonly snapshot: string | null
+  readonly clock: Clock
 }): Promise<SnapshotReader> {
-  const client = await connectSource({ url: options.url, applicationName: 'switchback backfill' })
+  const client = await connectSource({ url: options.url, applicationName: 'switchback backfill', queryTimeoutMs: 0 })
   try {
     await client.query('begin isolation level repeatable read read only')
     if (options.snapshot !== null) await client.query(`set transaction snapshot ${literal(options.snapshot)}`)
@@ -25,7 +26,14 @@ export async function openSnapshotReader(options: {
     throw error
   }
   return {
-    rows: (range, batchRows, signal) => readRange(client, tableAt(options.mapping, range), range, batchRows, signal),
+    async *rows(range, batchRows, signal) {
+      const table = tableAt(options.mapping, range)
+      const copied = copyRows(client, rangeSql(table, range), { columns: table.columns.length, batchRows, clock: options.clock })
+      for await (const batch of copied) {
+        if (signal.aborted) return
+        yield batch
+      }
+    },
     async close() {
       await client.end().catch(() => undefined)
     },
@@ -38,40 +46,15 @@ function tableAt(mapping: Mapping, range: KeyRange): TableMapping {
   return table
 }
 
-async function* readRange(
-  client: pg.Client,
-  table: TableMapping,
-  range: KeyRange,
-  batchRows: number,
-  signal: AbortSignal,
-): AsyncIterable<readonly Row[]> {
+/** One statement a range: COPY costs PostgreSQL and us a fraction of what pages of a select do. */
+function rangeSql(table: TableMapping, range: KeyRange): string {
   const keys = keyColumns(table)
   const keyList = keys.map((column) => columnSql(table, column)).join(', ')
-  const bound = (operator: string, first: number) =>
-    `(${keyList}) ${operator} (${keys.map((column, i) => `$${first + i}::${table.columns[column]!.type}`).join(', ')})`
-  const select = `select ${table.columns.map((_, column) => columnSql(table, column)).join(', ')} from ${tableSql(table)}`
-  let after = range.from
-  while (!signal.aborted) {
-    const conditions: string[] = []
-    const values: string[] = []
-    for (const [operator, texts] of [
-      ['>', after],
-      ['<=', range.to],
-    ] as const) {
-      if (texts === null) continue
-      conditions.push(bound(operator, values.length + 1))
-      values.push(...texts)
-    }
-    const where = conditions.length === 0 ? '' : ` where ${conditions.join(' and ')}`
-    const { rows } = await client.query<(string | null)[]>({
-      text: `${select}${where} order by ${keyList} limit ${batchRows}`,
-      values,
-      rowMode: 'array',
-    })
-    if (rows.length > 0) yield rows
-    if (rows.length < batchRows) return
-    after = keys.map((column) => rows.at(-1)![column]!)
-  }
+  const bound = (operator: string, texts: readonly string[]) =>
+    `(${keyList}) ${operator} (${keys.map((column, i) => `${literal(texts[i]!)}::${table.columns[column]!.type}`).join(', ')})`
+  const conditions = [range.from && bound('>', range.from), range.to && bound('<=', range.to)].filter((one) => one !== null)
+  const where = conditions.length === 0 ? '' : ` where ${conditions.join(' and ')}`
+  return `select ${table.columns.map((_, column) => columnSql(table, column)).join(', ')} from ${tableSql(table)}${where} order by ${keyList}`
 }
 
 function isGone(error: unknown): boolean {

@@ -30,6 +30,8 @@ export interface BackfillLimits extends RowWriterLimits {
   /** Null: as fast as the stores go. */
   readonly rowsPerSecondMax: number | null
   readonly progressMs: number
+  /** Between two notes in the journal of how far a range is; at most so much is copied again after a crash. */
+  readonly journalMs: number
   /** How often a worker that finds no open range looks again while others are at work. */
   readonly claimPollMs: number
 }
@@ -44,6 +46,7 @@ export const BACKFILL_LIMITS: BackfillLimits = {
   pendingRowsMax: 8_000,
   backoff: { firstMs: 10, capMs: 5_000 },
   progressMs: 1_000,
+  journalMs: 250,
   claimPollMs: 500,
 }
 
@@ -97,6 +100,9 @@ class BackfillRun {
   readonly #signal: AbortSignal
   readonly #writer: RowWriter
   readonly #pacer: RowPacer
+  readonly #rangeEnded = new Signal()
+  /** Notified when a page has become durable. */
+  readonly #landed = new Signal()
   readonly #rowId: ReturnType<typeof createFolder>['rowId']
   readonly #retries: Record<string, number> = {}
   readonly #began: number
@@ -167,23 +173,32 @@ class BackfillRun {
   }
 
   async #work(worker: string): Promise<void> {
-    const { journal, clock } = this.#options
+    const { journal } = this.#options
     const held: { reader: SnapshotReader | null; exported: boolean } = { reader: null, exported: false }
     try {
       while (!this.#signal.aborted) {
+        const ended = this.#rangeEnded.next(this.#signal)
         const claimed = await this.#retried(() => journal.claim(worker))
         if (this.#signal.aborted) return
         if (claimed === null) {
           const totals = await this.#retried(() => journal.totals())
           if (totals === undefined || totals.done === totals.ranges) return
-          await clock.sleep(this.#limits.claimPollMs, this.#signal)
+          await this.#rangeToEnd(ended)
           continue
         }
         await this.#copyRange(worker, claimed as BackfillRange, held)
+        this.#rangeEnded.notify()
       }
     } finally {
       await held.reader?.close().catch(() => undefined)
     }
+  }
+
+  /** One of this process has been told; those of other processes are looked for now and then. */
+  async #rangeToEnd(ended: Promise<void>): Promise<void> {
+    const enough = new AbortController()
+    await Promise.race([ended, this.#options.clock.sleep(this.#limits.claimPollMs, AbortSignal.any([enough.signal, this.#signal]))])
+    enough.abort()
   }
 
   /** Copies what is left of a range, over as many readers as it takes. */
@@ -191,39 +206,67 @@ class BackfillRun {
     const { journal, source, mapping } = this.#options
     const table = tableOf(mapping, claimed.range.table)
     if (table === undefined) throw new SwitchbackError('STREAM_TABLE_UNKNOWN', { table: claimed.range.table, columns: 0, lsn: 'backfill' })
-    const copied = { after: claimed.range.from, rows: claimed.rows, bytes: claimed.bytes }
+    const range = new CopiedRange(claimed)
     // Who copied the part before, and at which snapshot, is not known to this process: it counts as a later one.
     let later = claimed.resumed
-    let claimLost = false
     await this.#retried(async () => {
       try {
+        range.restart()
         held.reader ??= await this.#openReader(held)
         later ||= !held.exported
-        const range = { ...claimed.range, from: copied.after }
-        for await (const batch of held.reader.rows(range, this.#limits.readRows, this.#signal)) {
-          if (this.#signal.aborted) return
-          await this.#copyBatch(table, batch, copied)
-          if (!(await journal.progress(claimed.id, worker, { after: copied.after ?? [], rows: copied.rows, bytes: copied.bytes }))) {
-            claimLost = true
-            return
-          }
-        }
+        await this.#copyRows(worker, table, range, held.reader)
       } catch (error) {
-        await held.reader?.close().catch(() => undefined)
-        held.reader = null
+        await this.#leaveReader(held)
         throw error
       }
     })
-    if (claimLost) return
     if (this.#signal.aborted) {
+      await this.#leaveReader(held)
       await journal.release(claimed.id, worker).catch(() => undefined)
       return
     }
+    // Another worker has the range: the rest of it is theirs.
+    if (range.claimLost) return this.#leaveReader(held)
     await this.#retried(async () => {
       // Read after the last row was: every snapshot that showed a row of this range lies below it.
       const snapshotLsn: Lsn | null = later ? await source.currentWalLsn() : null
-      await journal.done(claimed.id, worker, { rows: copied.rows, bytes: copied.bytes, snapshotLsn })
+      await journal.done(claimed.id, worker, { rows: range.rows, bytes: range.bytes, snapshotLsn })
     })
+  }
+
+  /** Reading goes on while what was read becomes durable; the journal is told now and then, and never runs ahead of it (faults.md 11). */
+  async #copyRows(worker: string, table: TableMapping, range: CopiedRange, reader: SnapshotReader): Promise<void> {
+    const { journal, clock } = this.#options
+    let toldMs = clock.monotonicMs()
+    for await (const batch of reader.rows(range.left(), this.#limits.readRows, this.#signal)) {
+      await this.#pacer.take(batch.length, this.#signal)
+      await this.#writer.room()
+      if (this.#signal.aborted) return
+      range.pages.push(this.#putPage(table, batch))
+      this.#advance(range)
+      if (clock.monotonicMs() - toldMs < this.#limits.journalMs || range.after === null) continue
+      toldMs = clock.monotonicMs()
+      range.claimLost = !(await journal.progress(range.id, worker, { after: range.after, rows: range.rows, bytes: range.bytes }))
+      if (range.claimLost) return
+    }
+    while (!this.#signal.aborted && range.pages.length > 0) {
+      const landed = this.#landed.next(this.#signal)
+      this.#advance(range)
+      if (range.pages.length > 0) await landed
+    }
+  }
+
+  #advance(range: CopiedRange): void {
+    for (const page of range.takeDurable()) {
+      this.#rows += page.rows
+      this.#bytes += page.bytes
+    }
+  }
+
+  async #leaveReader(held: { reader: SnapshotReader | null }): Promise<void> {
+    const { reader } = held
+    held.reader = null
+    await reader?.close().catch(() => undefined)
   }
 
   async #openReader(held: { exported: boolean }): Promise<SnapshotReader> {
@@ -243,21 +286,15 @@ class BackfillRun {
     return source.snapshotReader(null)
   }
 
-  /** Resolves when the batch is durable on the target: the journal never runs ahead of it (faults.md 11). */
-  async #copyBatch(
-    table: TableMapping,
-    batch: readonly Row[],
-    copied: { after: readonly string[] | null; rows: number; bytes: number },
-  ): Promise<void> {
-    await this.#pacer.take(batch.length, this.#signal)
-    await this.#writer.room()
-    if (this.#signal.aborted) return
-    const durable = new Signal()
-    const waiter = { remaining: 1, onDurable: () => durable.notify() }
-    const done = durable.next(this.#signal)
-    let bytes = 0
+  #putPage(table: TableMapping, batch: readonly Row[]): Page {
+    const page: Page = { durable: false, after: primaryKeyOf(table, batch.at(-1)!), rows: batch.length, bytes: 0 }
+    const onDurable = () => {
+      page.durable = true
+      this.#landed.notify()
+    }
+    const waiter = { remaining: 1, onDurable }
     for (const row of batch) {
-      for (const cell of row) if (cell !== null) bytes += cell.length
+      for (const cell of row) if (cell !== null) page.bytes += cell.length
       const put = this.#putOf(table, row)
       if (put === null) {
         this.#rowsSkipped++
@@ -266,14 +303,8 @@ class BackfillRun {
       waiter.remaining++
       this.#writer.put(this.#rowId(put.table, put.key, put.clustering), put, waiter)
     }
-    if (--waiter.remaining > 0) await done
-    if (this.#signal.aborted) return
-    const last = batch[batch.length - 1]
-    if (last !== undefined) copied.after = primaryKeyOf(table, last)
-    copied.rows += batch.length
-    copied.bytes += bytes
-    this.#rows += batch.length
-    this.#bytes += bytes
+    if (--waiter.remaining === 0) onDurable()
+    return page
   }
 
   #putOf(table: TableMapping, row: Row): RowPut | null {
@@ -330,6 +361,56 @@ class BackfillRun {
       retries,
       refused: counts.refused,
     }
+  }
+}
+
+/** Rows that were read together. */
+interface Page {
+  /** All its rows are on the target. */
+  durable: boolean
+  /** Its last key. */
+  readonly after: readonly string[]
+  readonly rows: number
+  bytes: number
+}
+
+/** How far a range is copied: what is durable, and what was read after that, in order. */
+class CopiedRange {
+  readonly id: number
+  readonly #range: BackfillRange['range']
+  after: readonly string[] | null
+  rows: number
+  bytes: number
+  pages: Page[] = []
+  claimLost = false
+
+  constructor(claimed: BackfillRange) {
+    this.id = claimed.id
+    this.#range = claimed.range
+    this.after = claimed.range.from
+    this.rows = claimed.rows
+    this.bytes = claimed.bytes
+  }
+
+  left(): BackfillRange['range'] {
+    return { ...this.#range, from: this.after }
+  }
+
+  /** Reads again from what is durable: pages on their way land twice, which is harmless (INV-4), and count once. */
+  restart(): void {
+    this.pages = []
+  }
+
+  /** The durable pages that no page on its way comes before. */
+  takeDurable(): readonly Page[] {
+    const open = this.pages.findIndex((page) => !page.durable)
+    const taken = this.pages.splice(0, open < 0 ? this.pages.length : open)
+    for (const page of taken) {
+      this.after = page.after
+      this.rows += page.rows
+      this.bytes += page.bytes
+    }
+    return taken
   }
 }
 
