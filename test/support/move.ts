@@ -16,6 +16,7 @@ import type { Owner, SlotId } from '../../src/model/ids.ts'
 import { canonicalKey, HASH_SLOTS, hashSlotOf } from '../../src/model/key.ts'
 import type { Mapping } from '../../src/model/mapping.ts'
 import type { MigrationConfig } from '../../src/model/migration.ts'
+import type { FaultHook } from '../../src/targets/memory/faults.ts'
 import { type MemoryServer, serveMemoryTarget } from '../../src/targets/memory/server.ts'
 import { type TestDatabase, testDatabase } from './postgres.ts'
 
@@ -26,6 +27,9 @@ export interface MoveOptions {
   readonly gateways?: number
   readonly gateway?: MigrationConfig['gateway']
   readonly lease?: MigrationConfig['lease']
+  readonly controller?: MigrationConfig['controller']
+  /** On the line to the target; the test's own hands on `Move.target.target` are not behind it. */
+  readonly faults?: FaultHook
 }
 
 export interface Move extends AsyncDisposable {
@@ -34,6 +38,9 @@ export interface Move extends AsyncDisposable {
   readonly mapping: Mapping
   readonly gateways: readonly RunningGateway[]
   readonly session: Workspace['session']
+  /** For a command, or one more process, of this move. */
+  readonly configPath: string
+  readonly env: NodeJS.ProcessEnv
   /** A client of a gateway; ended with the world. */
   client(gateway?: number, config?: pg.ClientConfig): Promise<pg.Client>
   /** Moves the slots of these keys, or all, and waits until it is done. Throws what held it. */
@@ -87,7 +94,7 @@ function cleanupStack(): CleanupStack {
 
 async function start(options: MoveOptions, cleanup: CleanupStack): Promise<Move> {
   const database = cleanup.use(await testDatabase(options.sql))
-  const target = cleanup.use(await serveMemoryTarget())
+  const target = cleanup.use(await serveMemoryTarget(options.faults === undefined ? {} : { faults: options.faults }))
   const folder = mkdtempSync(join(tmpdir(), 'switchback-move-'))
   cleanup.defer(() => rmSync(folder, { recursive: true, force: true }))
   const path = join(folder, 'switchback.config.ts')
@@ -96,7 +103,7 @@ async function start(options: MoveOptions, cleanup: CleanupStack): Promise<Move>
     source: { urlEnv: 'TEST_SOURCE_URL' },
     target: { kind: 'memory', port: target.port },
     tables: options.tables,
-    controller: { port: 0 },
+    controller: { port: 0, ...options.controller },
     ...(options.gateway === undefined ? {} : { gateway: options.gateway }),
     ...(options.lease === undefined ? {} : { lease: options.lease }),
   }
@@ -135,6 +142,8 @@ async function start(options: MoveOptions, cleanup: CleanupStack): Promise<Move>
     mapping,
     gateways,
     session,
+    configPath: path,
+    env,
     slotOf,
     async stop() {
       await Promise.all(closers.map((close) => close()))
