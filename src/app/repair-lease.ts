@@ -6,6 +6,7 @@ import { startLeaseHolder } from '../gateway/lease-holder.ts'
 import { systemClock } from '../lib/clock.ts'
 import { Signal } from '../lib/latch.ts'
 import { systemRandom } from '../lib/prng.ts'
+import { Turns } from '../lib/turns.ts'
 import { SwitchbackError } from '../model/errors.ts'
 import type { LeaseHandle, TargetExecutor } from '../model/executor.ts'
 import type { RoutingView } from '../model/ownership.ts'
@@ -14,6 +15,8 @@ import { createGatewayControl } from '../store/gateway-control.ts'
 import { controlConnector } from '../store/session.ts'
 import { leaseSettings } from './load-config.ts'
 import type { Workspace } from './workspace.ts'
+
+const WORK_WAITING_MAX = 1_000
 
 export interface LeasedExecutor {
   /** Runs one piece of work at the newest view; acks wait for it. */
@@ -30,7 +33,11 @@ export function openLeasedExecutor(workspace: Workspace, target: Target, name: s
   let held: { readonly lease: LeaseHandle; readonly view: RoutingView } | null = null
   let inFlight = 0
   let ackedEpoch = 0
-  let turn: Promise<unknown> = Promise.resolve()
+  const turns = new Turns({
+    waitingMax: WORK_WAITING_MAX,
+    full: () =>
+      new SwitchbackError('CONTROL_UNREACHABLE', { reason: `more than ${WORK_WAITING_MAX} pieces of work wait (WORK_WAITING_MAX)` }),
+  })
   const executor = createExecutor({
     target,
     mapping: workspace.mapping,
@@ -46,11 +53,6 @@ export function openLeasedExecutor(workspace: Workspace, target: Target, name: s
     settled: { settled() {} }, // its outboxes are polled
     txnIds: randomUUID,
   })
-  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
-    const done = turn.then(work, work)
-    turn = done.catch(() => undefined)
-    return done
-  }
   const ack = async () => {
     while (inFlight > 0 && !stop.signal.aborted) await changed.next(stop.signal)
     if (held === null || stop.signal.aborted || !held.lease.holds() || held.view.epoch <= ackedEpoch) return
@@ -70,7 +72,7 @@ export function openLeasedExecutor(workspace: Workspace, target: Target, name: s
         if (held?.lease.id !== lease.id) ackedEpoch = 0
         held = { lease, view }
         changed.notify()
-        void inTurn(ack).catch(() => undefined) // sent again at the next renewal
+        void turns.take(ack).catch(() => undefined) // sent again at the next renewal
       },
       lapsed() {
         held = null
@@ -82,13 +84,13 @@ export function openLeasedExecutor(workspace: Workspace, target: Target, name: s
     async run(work) {
       const deadline = AbortSignal.timeout(times.lengthMs)
       while (held === null && !deadline.aborted) await changed.next(deadline)
-      return inTurn(() => {
+      return turns.take(() => {
         if (held === null) throw new SwitchbackError('NO_LEASE')
         return work({ ...held, executor })
       })
     },
     async close() {
-      await turn
+      await turns.take(() => Promise.resolve())
       stop.abort()
       await holder.close()
       await control.close()

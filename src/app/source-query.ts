@@ -1,6 +1,8 @@
 // Promises: queries of rows as raw text that survive the loss of their connection: the query that was under way fails, the next one
 // gets a new connection.
 import type pg from 'pg'
+import { Turns } from '../lib/turns.ts'
+import { SwitchbackError } from '../model/errors.ts'
 import { connectSource } from '../source/connect.ts'
 import type { TextQuery } from '../source/parity-reader.ts'
 
@@ -9,9 +11,15 @@ export interface SourceQuery {
   close(): Promise<void>
 }
 
+const QUERIES_WAITING_MAX = 1_000
+
 export function openSourceQuery(options: { readonly url: string; readonly applicationName: string }): SourceQuery {
   let current: Promise<pg.Client> | null = null
-  let turn: Promise<unknown> = Promise.resolve()
+  const turns = new Turns({
+    waitingMax: QUERIES_WAITING_MAX,
+    full: () =>
+      new SwitchbackError('CONTROL_UNREACHABLE', { reason: `more than ${QUERIES_WAITING_MAX} queries wait (QUERIES_WAITING_MAX)` }),
+  })
   const connected = () => {
     current ??= connectSource(options).then(
       (client) => {
@@ -36,11 +44,7 @@ export function openSourceQuery(options: { readonly url: string; readonly applic
   }
   return {
     // One after the other: a connection runs one query at a time.
-    query(sql, values = []) {
-      const asked = turn.then(() => ask(sql, values))
-      turn = asked.catch(() => undefined)
-      return asked
-    },
+    query: (sql, values = []) => turns.take(() => ask(sql, values)),
     async close() {
       const client = await current?.catch(() => null)
       await client?.end().catch(() => undefined)

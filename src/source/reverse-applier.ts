@@ -4,6 +4,7 @@
 // aggregate halts, the others go on (INV-11).
 import type pg from 'pg'
 import type { Clock } from '../lib/clock.ts'
+import { Turns } from '../lib/turns.ts'
 import type { AppliedVersion, ReverseApplier, ReverseOutcome, ReverseTransaction } from '../model/control.ts'
 import { SwitchbackError } from '../model/errors.ts'
 import type { SlotId } from '../model/ids.ts'
@@ -30,6 +31,8 @@ export interface PostgresReverseApplier extends ReverseApplier {
 }
 
 const APPLY_TIMEOUT_MS = 30_000
+/** Batches, looks at what is applied, and positions: the sync asks for few at once. */
+const WORK_WAITING_MAX = 1_000
 /** How long an older connection of our own, which may still run a command, has to end. */
 const END_OLD_MS = 5_000
 const END_OLD_POLL_MS = 20
@@ -104,7 +107,13 @@ class Applier implements PostgresReverseApplier {
   readonly #token: number
   readonly #writes = new Map<string, TableWrites>()
   /** One batch at a time: the session has one transaction. */
-  #turn: Promise<unknown> = Promise.resolve()
+  readonly #turns = new Turns({
+    waitingMax: WORK_WAITING_MAX,
+    full: () =>
+      new SwitchbackError('CONTROL_UNREACHABLE', {
+        reason: `more than ${WORK_WAITING_MAX} calls wait for the reverse applier (WORK_WAITING_MAX)`,
+      }),
+  })
 
   constructor(backend: Backend, options: ReverseApplierOptions) {
     this.#backend = backend
@@ -297,7 +306,7 @@ class Applier implements PostgresReverseApplier {
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = async () => {
+    return this.#turns.take(async () => {
       if (this.#closed) throw new SwitchbackError('CONTROL_UNREACHABLE', { reason: 'the reverse applier was closed' })
       if (this.#backend.isLost) this.#backend = await openBackend(this.#options, this.#backend)
       try {
@@ -310,10 +319,7 @@ class Applier implements PostgresReverseApplier {
         }
         throw error
       }
-    }
-    const done = this.#turn.then(turn, turn)
-    this.#turn = done.catch(() => undefined)
-    return done
+    })
   }
 }
 

@@ -1,10 +1,12 @@
 // Promises: a control session that mends itself. A call that failed on the wire throws CONTROL_UNREACHABLE and may have taken
 // effect; before the next one is sent, the backend that may still run it is ended, so that no command runs late (protocols.md,
-// One leader). Refusals of the control schema's functions come out as their codes.
+// One leader). Statements run one at a time, in the order they were asked for. Refusals of the control schema's functions come out as
+// their codes.
 import pg from 'pg'
 import { backoffMs } from '../lib/backoff.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import { type Random, systemRandom } from '../lib/prng.ts'
+import { Turns } from '../lib/turns.ts'
 import { type ErrorCode, type ErrorDetails, SwitchbackError } from '../model/errors.ts'
 import { STATE_OF } from './schema-functions.ts'
 
@@ -77,6 +79,7 @@ export interface SessionOptions {
 }
 
 const CONNECT_TIMEOUT_MS = 3_000
+const STATEMENTS_WAITING_MAX = 1_000
 const QUERY_TIMEOUT_MS = 5_000
 /** Of a row or table that a short act holds; refused, an act rolls back and tries again holding nothing. */
 const LOCK_TIMEOUT_MS = 500
@@ -149,6 +152,12 @@ class ControlSession implements Session {
   #lostBackend: Backend | null = null
   #closed = false
   #lostFor = false
+  /** Connections lost, and tries to connect that failed. */
+  #losses = 0
+  readonly #turns = new Turns({
+    waitingMax: STATEMENTS_WAITING_MAX,
+    full: () => unreachable(new Error(`more than ${STATEMENTS_WAITING_MAX} statements wait for the session (STATEMENTS_WAITING_MAX)`)),
+  })
 
   constructor(options: SessionOptions) {
     this.#options = options
@@ -164,7 +173,16 @@ class ControlSession implements Session {
     return this.#backend?.pid ?? null
   }
 
-  async query(text: string, values: readonly unknown[] = []): Promise<readonly TextRow[]> {
+  query(text: string, values: readonly unknown[] = []): Promise<readonly TextRow[]> {
+    const losses = this.#losses
+    return this.#turns.take(() => {
+      // Whoever waited behind the loss hears of it too: with PostgreSQL gone they would run into their timeouts one after the other.
+      if (losses !== this.#losses) throw unreachable(new Error('the connection was lost before the statement was sent'))
+      return this.#run(text, values)
+    })
+  }
+
+  async #run(text: string, values: readonly unknown[]): Promise<readonly TextRow[]> {
     const client = await this.#connected()
     try {
       const result = await client.query<TextRow>({ name: nameOf(text), text, values: [...values], types: RAW })
@@ -208,6 +226,7 @@ class ControlSession implements Session {
       await this.#listen(client)
       this.#backend = { pid: Number(rows[0]!.pid), startedAt: rows[0]!.started }
     } catch (error) {
+      this.#losses++
       await client?.end().catch(() => undefined)
       throw error instanceof SwitchbackError ? error : unreachable(error)
     }
@@ -232,6 +251,7 @@ class ControlSession implements Session {
 
   #lose(client: pg.Client, error: Error): void {
     if (this.#client !== client) return
+    this.#losses++
     this.#client = null
     this.#lostBackend = this.#backend
     this.#backend = null

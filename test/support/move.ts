@@ -1,5 +1,7 @@
 // Promises: a whole move in one test process, of the real parts: embedded PostgreSQL, the control schema, guard and controller with
-// both syncs, gateways with leases, and the in-memory target behind its own protocol.
+// both syncs, gateways with leases, and the in-memory target behind its own protocol. A test fails when something deprecated was used
+// meanwhile, as a second statement on a connection that still runs one.
+import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -18,6 +20,7 @@ import type { Mapping } from '../../src/model/mapping.ts'
 import type { MigrationConfig } from '../../src/model/migration.ts'
 import type { FaultHook } from '../../src/targets/memory/faults.ts'
 import { type MemoryServer, serveMemoryTarget } from '../../src/targets/memory/server.ts'
+import { watchDeprecations } from './deprecations.ts'
 import { type TestDatabase, testDatabase } from './postgres.ts'
 
 export interface MoveOptions {
@@ -53,6 +56,8 @@ export interface Move extends AsyncDisposable {
 /** Backfilled, both syncs running, every slot still on PostgreSQL. */
 export async function startMove(options: MoveOptions): Promise<Move> {
   const cleanup = cleanupStack()
+  const deprecations = watchDeprecations()
+  cleanup.defer(async () => assert.deepEqual(await deprecations.seen(), []))
   try {
     return await start(options, cleanup)
   } catch (error) {
