@@ -16,12 +16,12 @@ import type { Row, RowPut } from '../model/row.ts'
 import type { SnapshotReader, Source } from '../model/source.ts'
 import type { Target } from '../model/target.ts'
 import type { BackfillJournal, BackfillRange, BackfillTotals } from './backfill-journal.ts'
-import { createFolder } from './fold.ts'
+import type { RefusedRow } from './batch-sender.ts'
+import { PageWriter, type PageWriterLimits } from './page-writer.ts'
 import { nameOf, untilDone } from './retry.ts'
 import { createRowPacer, type RowPacer } from './row-pacer.ts'
-import { createRowWriter, type RefusedRow, type RowWriter, type RowWriterLimits } from './row-writer.ts'
 
-export interface BackfillLimits extends RowWriterLimits {
+export interface BackfillLimits extends PageWriterLimits {
   /** Readers, each a connection. */
   readonly workers: number
   /** Rows a read. */
@@ -98,12 +98,11 @@ class BackfillRun {
   readonly #limits: BackfillLimits
   readonly #stop = new AbortController()
   readonly #signal: AbortSignal
-  readonly #writer: RowWriter
+  readonly #writer: PageWriter
   readonly #pacer: RowPacer
   readonly #rangeEnded = new Signal()
   /** Notified when a page has become durable. */
   readonly #landed = new Signal()
-  readonly #rowId: ReturnType<typeof createFolder>['rowId']
   readonly #retries: Record<string, number> = {}
   readonly #began: number
   #failure: { readonly error: unknown } | null = null
@@ -121,9 +120,8 @@ class BackfillRun {
     setMaxListeners(0, this.#signal)
     this.#exportedAlive = options.snapshot !== null
     this.#began = options.clock.monotonicMs()
-    this.#rowId = createFolder(options.mapping).rowId
     this.#pacer = createRowPacer({ rowsPerSecondMax: this.#limits.rowsPerSecondMax, clock: options.clock })
-    this.#writer = createRowWriter({
+    this.#writer = new PageWriter({
       target: options.target,
       limits: this.#limits,
       clock: options.clock,
@@ -288,22 +286,17 @@ class BackfillRun {
 
   #putPage(table: TableMapping, batch: readonly Row[]): Page {
     const page: Page = { durable: false, after: primaryKeyOf(table, batch.at(-1)!), rows: batch.length, bytes: 0 }
-    const onDurable = () => {
-      page.durable = true
-      this.#landed.notify()
-    }
-    const waiter = { remaining: 1, onDurable }
+    const puts: RowPut[] = []
     for (const row of batch) {
       for (const cell of row) if (cell !== null) page.bytes += cell.length
       const put = this.#putOf(table, row)
-      if (put === null) {
-        this.#rowsSkipped++
-        continue
-      }
-      waiter.remaining++
-      this.#writer.put(this.#rowId(put.table, put.key, put.clustering), put, waiter)
+      if (put === null) this.#rowsSkipped++
+      else puts.push(put)
     }
-    if (--waiter.remaining === 0) onDurable()
+    this.#writer.put(puts, () => {
+      page.durable = true
+      this.#landed.notify()
+    })
     return page
   }
 
@@ -344,12 +337,11 @@ class BackfillRun {
   }
 
   #progressOf(totals: BackfillTotals, nowMs: number): BackfillProgress {
-    const counts = this.#writer.counts()
     const seconds = Math.max(0.001, (nowMs - this.#began) / 1000)
     const rowsPerSecond = this.#rows / seconds
     const left = this.#estimatedRows === null ? null : Math.max(0, this.#estimatedRows - totals.rows)
     const retries: Record<string, number> = { ...this.#retries }
-    for (const [name, n] of Object.entries(counts.retries)) retries[name] = (retries[name] ?? 0) + n
+    for (const [name, n] of Object.entries(this.#writer.retries)) retries[name] = (retries[name] ?? 0) + n
     return {
       totals,
       rows: this.#rows,
@@ -359,7 +351,7 @@ class BackfillRun {
       etaMs: left === null || rowsPerSecond === 0 ? null : (left / rowsPerSecond) * 1000,
       rowsSkipped: this.#rowsSkipped,
       retries,
-      refused: counts.refused,
+      refused: this.#writer.refused,
     }
   }
 }

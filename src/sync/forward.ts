@@ -11,10 +11,11 @@ import { formatLsn, type Lsn, NO_LSN, type SlotId, type Stamp } from '../model/i
 import type { Mapping } from '../model/mapping.ts'
 import type { ChangeStream } from '../model/source.ts'
 import type { Target } from '../model/target.ts'
+import type { RefusedRow } from './batch-sender.ts'
 import { createFolder, type FoldedTransaction, type Folder } from './fold.ts'
 import { createLagMeter } from './lag-meter.ts'
 import { ABORTED, nameOf, untilDone } from './retry.ts'
-import { createRowWriter, type RefusedRow, type RowWriter, type RowWriterLimits, type Waiter } from './row-writer.ts'
+import { RowWriter, type RowWriterLimits, type Waiter } from './row-writer.ts'
 import { type AuthorityViolation, forwardStamp, type TenureHistory } from './stamps.ts'
 import type { TenureReader } from './tenure-reader.ts'
 import { truncatedRows } from './truncate.ts'
@@ -113,7 +114,7 @@ class ForwardRun {
     this.#signal = AbortSignal.any([signal, this.#stop.signal])
     // Every batch in flight listens to it.
     setMaxListeners(0, this.#signal)
-    this.#writer = createRowWriter({
+    this.#writer = new RowWriter({
       target: options.target,
       limits: this.#limits,
       clock: options.clock,

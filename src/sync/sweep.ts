@@ -10,7 +10,7 @@ import type { Mapping } from '../model/mapping.ts'
 import type { Target } from '../model/target.ts'
 import { createFolder } from './fold.ts'
 import { ABORTED, nameOf, untilDone } from './retry.ts'
-import { createRowWriter, type RowWriterLimits } from './row-writer.ts'
+import { RowWriter, type RowWriterLimits } from './row-writer.ts'
 
 export interface SweepOptions {
   readonly target: Pick<Target, 'putRows' | 'scanRows'>
@@ -45,7 +45,7 @@ export async function sweepBelowBase(options: SweepOptions, signal: AbortSignal)
     failure ??= { error }
     stop.abort()
   }
-  const writer = createRowWriter({ target, limits, clock, random, onFailure: fail, signal: inner })
+  const writer = new RowWriter({ target, limits, clock, random, onFailure: fail, signal: inner })
   const onRetry = (error: unknown) => {
     retries[nameOf(error)] = (retries[nameOf(error)] ?? 0) + 1
   }

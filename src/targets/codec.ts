@@ -4,6 +4,25 @@ import { SwitchbackError } from '../model/errors.ts'
 import type { Head, OutboxEntry } from '../model/head.ts'
 import type { Cell, RowChange, RowPut, StampedRow } from '../model/row.ts'
 
+/** Rows come in runs of one stamp, and a bigint costs more to print than to compare. */
+const lastStamp = { value: 0n, text: '0' }
+
+function stampText(stamp: bigint): string {
+  if (stamp !== lastStamp.value) {
+    lastStamp.value = stamp
+    lastStamp.text = stamp.toString()
+  }
+  return lastStamp.text
+}
+
+function stampOf(text: string): bigint {
+  if (text !== lastStamp.text) {
+    lastStamp.text = text
+    lastStamp.value = BigInt(text)
+  }
+  return lastStamp.value
+}
+
 /** JSON has no undefined: 0 stands for it, which no cell is. */
 type WireCell = string | null | 0
 type WireValues = readonly WireCell[] | null
@@ -60,11 +79,11 @@ export function decodeEntry([key, slot, tenure, version, txnId, prev, changes]: 
 }
 
 export function encodeRow(row: RowPut | StampedRow): WireRow {
-  return [row.table, row.key, row.clustering, wireValues(row.values), String(row.stamp), row.mark ? 1 : 0]
+  return [row.table, row.key, row.clustering, wireValues(row.values), stampText(row.stamp), row.mark ? 1 : 0]
 }
 
 export function decodePut([table, key, clustering, values, stamp, mark]: WireRow): RowPut {
-  return { table, key, clustering, values: cells(values), stamp: BigInt(stamp), mark: mark === 1 }
+  return { table, key, clustering, values: cells(values), stamp: stampOf(stamp), mark: mark === 1 }
 }
 
 export function decodeRow(wire: WireRow): StampedRow {
@@ -88,17 +107,31 @@ export function boundedJson(value: unknown, maxBytes: number, operation: string)
   return text
 }
 
-/** A put's JSON text. Throws TARGET_REFUSED by the name of the limit where it is too large, or of a text that no store holds. */
-export function boundedRow(row: RowPut, maxRowBytes: number): string {
-  const operation = `put ${row.table}`
-  const text = JSON.stringify(encodeRow(row))
-  if (text.includes('\\u')) for (const cell of [row.key, ...row.clustering, ...(row.values ?? [])]) checkText(cell ?? '', operation)
-  if (text.length * 3 > maxRowBytes) {
+/** Puts' JSON texts, as arguments of one call. Throws TARGET_REFUSED by the name of the limit where one is too large, or of a text that no store holds. */
+export function boundedRows(rows: readonly RowPut[], maxRowBytes: number): string {
+  for (const row of rows) {
+    // Beyond a third of the limit in units it may be above it in bytes.
+    if (rowUnits(row) * 3 <= maxRowBytes) continue
     const bytes = rowBytes(row)
     if (bytes > maxRowBytes)
-      throw new SwitchbackError('TARGET_REFUSED', { operation, reason: `${bytes} bytes, above maxRowBytes ${maxRowBytes}` })
+      throw new SwitchbackError('TARGET_REFUSED', {
+        operation: `put ${row.table}`,
+        reason: `${bytes} bytes, above maxRowBytes ${maxRowBytes}`,
+      })
   }
-  return text
+  const text = JSON.stringify(rows.map(encodeRow))
+  if (text.includes('\\u')) {
+    for (const row of rows)
+      for (const cell of [row.key, ...row.clustering, ...(row.values ?? [])]) checkText(cell ?? '', `put ${row.table}`)
+  }
+  return text.slice(1, -1)
+}
+
+function rowUnits(row: RowPut): number {
+  let units = row.key.length
+  for (const cell of row.clustering) units += cell.length
+  if (row.values !== null) for (const cell of row.values) units += cell?.length ?? 0
+  return units
 }
 
 /** UTF-8 bytes of a row's texts. */

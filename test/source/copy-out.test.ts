@@ -55,7 +55,8 @@ test('a copy reads no further than its reader, an error is the statement’s own
   await client.end()
   const failing = await open()
   const failed = async () => {
-    for await (const _ of copyRows(failing, 'select g, 1 / (g - 150) from generate_series(1, 1000) g', OPTIONS)) continue
+    for await (const _ of copyRows(failing, 'select g, 1 / (g - 150) from generate_series(1, 1000) g', OPTIONS)) {
+    }
   }
   await assert.rejects(failed(), { code: '22012' })
   assert.equal((await failing.query('select 1 as one')).rowCount, 1, 'the connection goes on')

@@ -7,7 +7,7 @@ import type { RowKey } from '../../model/row.ts'
 import type { CasResult, ControlItem, Target, TargetCapabilities } from '../../model/target.ts'
 import {
   boundedJson,
-  boundedRow,
+  boundedRows,
   decodeEntry,
   decodeHead,
   decodeRow,
@@ -78,7 +78,7 @@ function clientOver(line: Line, capabilities: TargetCapabilities): Target {
     deleteBucket: ({ group, lease }, bucket) => ask('deleteBucket', group, lease, bucket),
     async putRows(rows) {
       if (rows.length === 0) return
-      await line.request('putRows', rows.map((row) => boundedRow(row, maxRowBytes)).join(','))
+      await line.request('putRows', boundedRows(rows, maxRowBytes))
     },
     async readRows(keys) {
       if (keys.length === 0) return []
