@@ -1,0 +1,69 @@
+// What holds a move to the target in a running system, and is over by itself when its cause is (INV-10).
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { placeOrder } from '../../src/app/place-order.ts'
+import type { Owner } from '../../src/model/ids.ts'
+import { trimLeases } from '../../src/store/lease-history.ts'
+import { readReport } from '../../src/store/reports.ts'
+import { eventually } from '../support/eventually.ts'
+import { type Move, startMove } from '../support/move.ts'
+
+const TABLES = { 'public.notes': { partitionKey: 'account' } }
+const SQL = `
+  create table notes (account bigint, id int, n int not null default 0, primary key (account, id));
+  insert into notes select a, 1, 0 from generate_series(1, 20) a;
+`
+
+/** 'done', or why not. */
+async function ordered(move: Move, to: Owner, key: string): Promise<string> {
+  const order = { kind: 'move', to, slots: [move.slotOf(key)], readOnlyFirst: false } as const
+  const job = await placeOrder(move.session, order, () => undefined, AbortSignal.timeout(60_000))
+  return job.state === 'done' ? 'done' : String(job.result?.['because'])
+}
+
+test('a forward stream that stands still holds a move though nobody writes, by its age, and the move goes when it flows again', {
+  timeout: 60_000,
+}, async () => {
+  await using move = await startMove({ sql: SQL, tables: TABLES })
+  await move.move('target', ['1'])
+  const { rows } = await move.database.query('select active_pid as pid from pg_replication_slots where database = current_database()')
+  const walsender = Number(rows[0].pid)
+  process.kill(walsender, 'SIGSTOP')
+  try {
+    const lag = async () => Number((await readReport(move.session))?.content['forwardLagMs'])
+    await eventually(async () => (await lag()) > 2_000, 'the lag has grown')
+    assert.match(await ordered(move, 'target', '2'), /The forward sync is \d+ ms behind, more than 2000 ms/)
+    // What holds the way out does not hold the way home.
+    assert.equal(await ordered(move, 'source', '1'), 'done')
+  } finally {
+    process.kill(walsender, 'SIGCONT')
+  }
+  const flows = async () => Number((await readReport(move.session))?.content['forwardLagMs']) < 1_000
+  await eventually(flows, 'the stream flows')
+  assert.equal(await ordered(move, 'target', '2'), 'done')
+})
+
+test('gateways that start again and again leave no leases and positions behind without end (faults.md 52)', {
+  timeout: 60_000,
+}, async () => {
+  await using move = await startMove({ sql: SQL, tables: TABLES })
+  for (let n = 0; n < 80; n++) {
+    const [row] = await move.session.query('select switchback.open_lease($1) as lease', [`gateway ${n}`])
+    await move.session.query('select switchback.release_lease($1)', [row!['lease']])
+  }
+  const [{ token }] = (await move.session.query('select token from switchback.leader')) as [{ token: string }]
+  const left = await eventually(
+    async () => {
+      await trimLeases(move.session, Number(token))
+      const [row] = await move.session.query(
+        `select (select count(*) from switchback.lease where over) as leases, count(distinct lease) as outboxes
+           from switchback.position where lease not like 'probe %'`,
+      )
+      return row!['leases'] === '64' && row
+    },
+    'all but the newest 64 are settled and gone',
+    30_000,
+  )
+  assert.ok(Number(left['outboxes']) <= 65, `positions of ${left['outboxes']} leases`)
+  assert.equal(await ordered(move, 'target', '1'), 'done')
+})
