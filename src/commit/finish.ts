@@ -6,7 +6,7 @@ import type { Stamp, Tenure, TxnId } from '../model/ids.ts'
 import type { RowChange, StampedRow } from '../model/row.ts'
 import type { CommitContext } from './context.ts'
 import { insist, OVER } from './insist.ts'
-import { appendUntilThere, entryOf } from './outbox-writer.ts'
+import { appendUntilThere, entryOf, sequenceWhenRoom } from './outbox-writer.ts'
 import { putsOf, stampOf } from './rows.ts'
 
 /** What a met head asks of who meets it. */
@@ -80,9 +80,8 @@ async function help(ctx: CommitContext, lease: LeaseHandle, address: AggregateAd
     let sequence: number | null = null
     const entry = entryOf(address, head)
     if (duty.entry) {
-      if (!lease.holds()) return false
-      sequence = ctx.sequences.take(lease, address.group)
-      if (!(await appendUntilThere(ctx, lease, { group: address.group, sequence }, entry))) return false
+      sequence = await sequenceWhenRoom(ctx, lease, address.group)
+      if (sequence === null || !(await appendUntilThere(ctx, lease, { group: address.group, sequence }, entry))) return false
     }
     if (duty.rows && !(await putUntilThere(ctx, lease, address, head, seen.missing))) return false
     ctx.knowledge.learn(address.key, head.tenure, head.version)

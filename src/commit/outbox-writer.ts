@@ -1,34 +1,54 @@
-// Promises: outbox sequences, dense from 1 within (group, lease), and entries that are sent until they are there or the lease ends,
-// whatever becomes of their compare-and-set (protocols.md, Commit protocol 2; faults.md 52).
+// Promises: outbox sequences, dense from 1 within (group, lease), at most ENTRIES_IN_FLIGHT_MAX of them under way at once, and entries
+// that are sent until they are there or the lease ends, whatever becomes of their compare-and-set (protocols.md, Commit protocol 2;
+// faults.md 52).
 import type { AggregateAddress, LeaseHandle } from '../model/executor.ts'
-import type { Head, OutboxEntry } from '../model/head.ts'
+import { ENTRIES_IN_FLIGHT_MAX, type Head, type OutboxEntry } from '../model/head.ts'
 import type { LeaseId } from '../model/ids.ts'
 import type { CommitContext } from './context.ts'
-import { insist, OVER } from './insist.ts'
+import { insist, OVER, pause } from './insist.ts'
 
 export interface Sequences {
-  /** The next unused sequence, used up by this call. */
-  take(lease: LeaseHandle, group: number): number
+  /**
+   * The next unused sequence, used up by this call, whose entry is under way from now on; null: too many are. Whoever takes one sends
+   * its entry, by `appendUntilThere`.
+   */
+  take(lease: LeaseHandle, group: number): number | null
+  /** The entry of one sequence is there. */
+  there(lease: LeaseId, group: number): void
   /** Next unused by group, for groups that were written. */
   next(lease: LeaseId): ReadonlyMap<number, number>
 }
 
+interface Group {
+  next: number
+  underWay: number
+}
+
 export function createSequences(): Sequences {
-  const leases = new Map<LeaseId, { readonly handle: LeaseHandle; readonly next: Map<number, number> }>()
+  const leases = new Map<LeaseId, { readonly handle: LeaseHandle; readonly groups: Map<number, Group> }>()
   return {
     take(lease, group) {
       let of = leases.get(lease.id)
       if (of === undefined) {
         // A new lease: those that are over send nothing any more, so their counters go.
         for (const [id, { handle }] of leases) if (!handle.holds()) leases.delete(id)
-        of = { handle: lease, next: new Map() }
+        of = { handle: lease, groups: new Map() }
         leases.set(lease.id, of)
       }
-      const sequence = of.next.get(group) ?? 1
-      of.next.set(group, sequence + 1)
-      return sequence
+      let at = of.groups.get(group)
+      if (at === undefined) {
+        at = { next: 1, underWay: 0 }
+        of.groups.set(group, at)
+      }
+      if (at.underWay >= ENTRIES_IN_FLIGHT_MAX) return null
+      at.underWay++
+      return at.next++
     },
-    next: (lease) => new Map(leases.get(lease)?.next),
+    there(lease, group) {
+      const at = leases.get(lease)?.groups.get(group)
+      if (at !== undefined) at.underWay--
+    },
+    next: (lease) => new Map([...(leases.get(lease)?.groups ?? [])].map(([group, { next }]) => [group, next])),
   }
 }
 
@@ -52,7 +72,22 @@ export async function appendUntilThere(
   at: { readonly group: number; readonly sequence: number },
   entry: OutboxEntry,
 ): Promise<boolean> {
-  if (!ctx.sendsEntries()) return lease.holds()
   const outbox = { group: at.group, lease: lease.id }
-  return (await insist(ctx, lease, 'append of an entry', () => ctx.target.appendEntry(outbox, at.sequence, entry))) !== OVER
+  // Without an answer it may never be there: it stays under way, as long as its lease.
+  if (ctx.sendsEntries()) {
+    const done = await insist(ctx, lease, 'append of an entry', () => ctx.target.appendEntry(outbox, at.sequence, entry))
+    if (done === OVER) return false
+  }
+  ctx.sequences.there(lease.id, at.group)
+  return lease.holds()
+}
+
+/** For who must finish a transaction whoever waits: a sequence as soon as there is room. Null: the lease ended first. */
+export async function sequenceWhenRoom(ctx: CommitContext, lease: LeaseHandle, group: number): Promise<number | null> {
+  for (let tries = 0; lease.holds(); tries++) {
+    const sequence = ctx.sequences.take(lease, group)
+    if (sequence !== null) return sequence
+    await pause(ctx, tries)
+  }
+  return null
 }

@@ -1,8 +1,9 @@
 // Promises: one try to commit a transaction: steps 2 to 4 of the commit protocol. The client's answer is honest (INV-9) and comes
 // within commitDeadlineMs; the try itself goes on, counted in flight, until its entry is decided or the lease ends, and is then
 // told to the settled sink (protocols.md, Commit protocol, "No entry stays undecided"; faults.md 8, 70).
+import { SwitchbackError } from '../model/errors.ts'
 import type { AggregateAddress, LeaseHandle } from '../model/executor.ts'
-import type { Head, OutboxEntry } from '../model/head.ts'
+import { ENTRIES_IN_FLIGHT_MAX, type Head, type OutboxEntry } from '../model/head.ts'
 import type { RowChange } from '../model/row.ts'
 import type { CommitContext } from './context.ts'
 import { putUntilThere } from './finish.ts'
@@ -41,12 +42,14 @@ interface Try {
 /** Of the deadline: throttling that lasts so long is taken as a refusal for good, which is a better answer than an unknown outcome. */
 const THROTTLED_SHARE = 0.5
 
-/** Throws LEASE_OVER, synchronously, where nothing was sent. */
+/** Throws LEASE_OVER or OUTBOX_FULL, synchronously, where nothing was sent. */
 export function tryCommit(ctx: CommitContext, request: TryRequest): Promise<TryOutcome> {
   const { lease, address, expected, changes } = request
   mustHold(lease)
-  const next = nextHead(address, expected, ctx.txnIds(), changes)
   const sequence = ctx.sequences.take(lease, address.group)
+  if (sequence === null)
+    throw new SwitchbackError('OUTBOX_FULL', { group: address.group, limit: ENTRIES_IN_FLIGHT_MAX, limitName: 'ENTRIES_IN_FLIGHT_MAX' })
+  const next = nextHead(address, expected, ctx.txnIds(), changes)
   const { commitDeadlineMs } = ctx.limits
   return new Promise((resolve, reject) => {
     const cancel = ctx.clock.after(commitDeadlineMs, () =>

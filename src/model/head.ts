@@ -39,6 +39,12 @@ export interface OutboxId {
 /** Entries a bucket: the unit that is deleted whole. */
 export const ENTRIES_PER_BUCKET = 512
 
+/**
+ * Entries of one outbox that may be under way at once: sent, or about to be, and not known to be there. Fewer than a bucket holds, so
+ * that no hole ever covers a whole bucket: a target may take a bucket without entries for the end of the outbox.
+ */
+export const ENTRIES_IN_FLIGHT_MAX = ENTRIES_PER_BUCKET - 1
+
 export function bucketOf(sequence: number): number {
   return Math.floor((sequence - 1) / ENTRIES_PER_BUCKET)
 }

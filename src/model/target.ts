@@ -5,6 +5,13 @@
 // TARGET_THROTTLED or TARGET_REFUSED has not taken effect and never will. Anything else (TARGET_UNKNOWN, or an error without
 // a code) may have taken effect, or may yet, any time later. No adapter retries a compare-and-set inside its driver: that
 // would make a refusal uncertain.
+//
+// What the callers promise in turn, and a target may build on:
+// - Of one outbox at most ENTRIES_IN_FLIGHT_MAX entries (head.ts) are under way at once. So below the last entry that is there fewer are
+//   missing than a bucket holds, and no bucket below it is empty but those that were deleted.
+// - An outbox is read from a durable position on, or from later: never across a deleted bucket. A deleted bucket gets no entry any more.
+// - A put with undefined cells is sent when every earlier put of that row has resolved, or in one call with them: it builds on what they
+//   left, and where an earlier one came after it, its cells would be lost.
 import type { BucketSums } from '../lib/digest.ts'
 import type { Head, OutboxEntry, OutboxId } from './head.ts'
 import type { AggregateKey } from './key.ts'
@@ -72,17 +79,24 @@ export interface Target {
   /** Replaces the head if it is still `expected` (tenure, version, txnId and lock compared; null: there is none). */
   compareAndSetHead(key: AggregateKey, expected: Head | null, next: Head): Promise<CasResult>
 
-  /** Idempotent: the same sequence always carries the same entry. */
+  /** Idempotent: the same sequence always carries the same entry. Once it resolves, every later readOutbox finds it. */
   appendEntry(outbox: OutboxId, sequence: number, entry: OutboxEntry): Promise<void>
-  /** Entries with a sequence above `after`, in order, strongest level. Holes are possible. Reads forward by bucket. */
+  /**
+   * Entries with a sequence above `after`, in order, strongest level. Reads forward by bucket, past holes: `after` may lie anywhere,
+   * and nothing may be left of the bucket that it lies in. The first bucket after that one that has no entry may be taken for the end;
+   * `end: true` says that no entry above the last one was there when the call began, for an outbox is called final by it. A page that
+   * is not the end has at least one entry.
+   */
   readOutbox(outbox: OutboxId, after: number, limit: number): Promise<OutboxPage>
   /** Deletes a whole bucket (head.ts, bucketOf). Idempotent. */
   deleteBucket(outbox: OutboxId, bucket: number): Promise<void>
 
   /**
    * INV-4: puts each row unless the stored one has the same or a higher stamp; undefined cells keep the stored ones; null values
-   * leave a tombstone. Resolves when all are durable. If it throws, any of them may have taken effect; sending all again is
-   * harmless.
+   * leave a tombstone. Resolves when all are durable, so that a put with undefined cells sent after it finds theirs. Several puts of
+   * one row in one call take effect by stamp, whatever their order. A put with undefined cells whose row is not there, or deleted by an
+   * older stamp, is TARGET_REFUSED, never made up; sent again once the row has come, it is taken. If it throws, any of them may have
+   * taken effect; sending all again is harmless.
    */
   putRows(rows: readonly RowPut[]): Promise<void>
   /** Strongest level, in the order asked; undefined where there is neither row nor tombstone. */

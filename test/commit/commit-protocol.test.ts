@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { SwitchbackError } from '../../src/model/errors.ts'
+import { ENTRIES_IN_FLIGHT_MAX } from '../../src/model/head.ts'
 import { add, all, insert, one, spend } from './fake-plans.ts'
 import type { Operation } from './fake-store.ts'
 import { AT, code, Fixture, type Gateway } from './gateway-fixture.ts'
@@ -53,6 +54,36 @@ test('rows are sent only when both the compare-and-set and the entry are there',
   const at = (operation: Operation) => g.calls.filter((call) => call.operation === operation).map((call) => call.at)
   assert.equal(at('appendEntry').length, 3)
   assert.ok(at('putRows')[0]! > at('appendEntry')[2]!)
+})
+
+test('of one outbox no more entries are under way than the target contract allows: above it a write is refused and a helper waits', async () => {
+  const f = new Fixture()
+  const dead = f.gateway('dead')
+  dead.fate = (operation) => (operation === 'putRows' ? { requestMs: LOST } : undefined)
+  void dead.run(add('met', { x: 1 }, 1), { ...AT, key: 'met' }).catch(() => undefined)
+  await f.time.run(40)
+  const g = f.gateway('a', { limits: { commitDeadlineMs: 100_000 } })
+  let silent = true
+  g.fate = (operation) => (operation === 'appendEntry' && silent ? { requestMs: LOST } : undefined)
+  const at = (i: number) => ({ ...AT, key: `k${i}` })
+  const stuck = Array.from({ length: ENTRIES_IN_FLIGHT_MAX }, (_, i) => g.run(add(`k${i}`, { x: 1 }, i), at(i)))
+  await f.time.run(100)
+  const next = ENTRIES_IN_FLIGHT_MAX + 1
+  assert.equal(await code(f.time.until(g.run(add(`k${next}`, { x: 1 }, 0), at(next)))), 'OUTBOX_FULL')
+  // Another outbox has room, and a reader that must help waits for it.
+  silent = false
+  await f.time.until(g.run(add('other', { x: 1 }, 0), { ...AT, key: 'other', group: AT.group + 1 }))
+  const helped = g.run(all(), { ...AT, key: 'met' })
+  await f.time.until(Promise.all([helped, ...stuck]))
+  assert.deepEqual((await helped).rows, [['met', 'x', '1', '1']])
+  await f.time.until(g.run(add(`k${next}`, { x: 1 }, 0), at(next)))
+  assert.deepEqual(
+    g.executor.nextSequences(g.lease.id),
+    new Map([
+      [AT.group, ENTRIES_IN_FLIGHT_MAX + 3],
+      [AT.group + 1, 2],
+    ]),
+  )
 })
 
 test('what a remembered head cannot prove is read afresh: no change and no error comes from memory', async () => {

@@ -1,5 +1,6 @@
 // Promises: the one suite that every target passes (model/target.ts): compare-and-set, stamps, outboxes, ranges, scans, exact values,
-// and what holds when replies are lost, requests come late or twice, and tenures are over (INV-2, INV-4, INV-6, INV-12).
+// what callers build on over several calls, and what holds when replies are lost, requests come late or twice, and tenures are over
+// (INV-2, INV-4, INV-6, INV-12).
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { seededRandom } from '../../src/lib/prng.ts'
@@ -8,6 +9,7 @@ import type { Mapping } from '../../src/model/mapping.ts'
 import type { RowPut, StampedRow } from '../../src/model/row.ts'
 import type { Target } from '../../src/model/target.ts'
 import type { FaultScript } from '../../src/targets/memory/faults.ts'
+import { CALLER_RULES } from './caller-rules.ts'
 import { contractMapping, entryOf, headAt, numbered, storedAs } from './contract-mapping.ts'
 import { faultContract } from './fault-contract.ts'
 import { valueContract } from './value-contract.ts'
@@ -37,6 +39,7 @@ export function targetContract(name: string, open: OpenSubject): void {
   outboxContract(name, opened)
   readContract(name, opened)
   faultContract(name, opened)
+  callerContract(name, opened)
   lifeContract(name, opened)
   valueContract(name, opened)
 }
@@ -277,6 +280,15 @@ function outboxContract(name: string, opened: Opened): void {
     await target.deleteBucket(id, 2)
     assert.deepEqual(await target.readOutbox(id, last, 100), { entries: [], end: true })
   })
+}
+
+function callerContract(name: string, opened: Opened): void {
+  for (const [rule, check] of Object.entries(CALLER_RULES)) {
+    test(`${name}: ${rule}`, async () => {
+      await using subject = await opened()
+      await check(subject.target)
+    })
+  }
 }
 
 function readContract(name: string, opened: Opened): void {

@@ -38,6 +38,13 @@ export const COMMIT_ERRORS = {
     message: 'more than {limit} sessions of this gateway wait for key {key} ({limitName})',
     remedy: 'Nothing was written. Try again later, or pin the key to PostgreSQL.',
   },
+  OUTBOX_FULL: {
+    kind: 'client',
+    sqlstate: '53000',
+    message:
+      'more than {limit} transactions of this gateway are under way in slot group {group} ({limitName}): the target is slow to answer',
+    remedy: 'Nothing was written. Try again; if it stays, look at the target.',
+  },
   AGGREGATE_MOVING: {
     kind: 'transient',
     sqlstate: '40001',

@@ -38,10 +38,7 @@ export const DYNAMO_CAPABILITIES: TargetCapabilities = {
   strongestRead: 'ConsistentRead',
 }
 
-/**
- * Empty buckets in a row after which an outbox is at its end: a hole may span less than so many whole buckets, so a gateway has
- * at most ENTRIES_PER_BUCKET entries of one outbox in flight.
- */
+/** Empty buckets in a row after which an outbox is at its end: by ENTRIES_IN_FLIGHT_MAX (model/head.ts) no hole spans so many. */
 export const EMPTY_BUCKETS_END = 1
 
 const CONTROL_BUCKET = 'control'
