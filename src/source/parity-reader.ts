@@ -10,12 +10,19 @@ import { ident, tableSql } from './ident.ts'
 /** Rows as arrays of raw texts (the output function's, not a cast's: they differ for bool and bpchar), pinned settings. */
 export type TextQuery = (sql: string, values?: readonly unknown[]) => Promise<readonly (readonly (string | null)[])[]>
 
+/**
+ * Of the session. The planner takes each row for a bucket of its own, so it would sort them all on disk instead of keeping the few
+ * buckets in memory, and compile what runs for a second.
+ */
+const SUMMING = ['set enable_sort = off', 'set jit = off']
+
 /** Rows a page of the digest listing. */
 const PAGE_ROWS = 20_000
 
 export function sourceParityReader(query: TextQuery): ParityReader {
   return {
     async bucketSums(table, choice, progress) {
+      for (const setting of SUMMING) await query(setting)
       const rows = await query(
         `select ${bucketSql(table, choice)}::text, count(*)::text, sum(${digestSql(table)})::text
            from ${tableSql(table)}
