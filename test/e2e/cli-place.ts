@@ -19,6 +19,8 @@ export interface Running {
   readonly ended: Promise<Ended>
   /** Resolves when its output (both streams) matches. */
   says(pattern: RegExp, deadlineMs?: number): Promise<void>
+  /** Both streams so far. */
+  output(): string
 }
 
 export interface Place extends AsyncDisposable {
@@ -106,6 +108,7 @@ export function startCommand(args: readonly string[], cwd: string, env: NodeJS.P
   return {
     child,
     ended,
+    output: () => stdout + stderr,
     async says(pattern, deadlineMs = 30_000) {
       await eventually(() => pattern.test(stdout + stderr), `the output matches ${pattern}`, deadlineMs).catch(() => {
         throw new Error(`not said within ${deadlineMs} ms: ${pattern}\n${stdout}\n${stderr}`)
