@@ -60,6 +60,12 @@ export function openLeasedExecutor(workspace: Workspace, target: Target, name: s
     await control.ack({ lease: lease.id, epoch: view.epoch, nextSequences: executor.nextSequences(lease.id), excused: [] })
     ackedEpoch = view.epoch
   }
+  const viewed = (view: RoutingView, lease: LeaseHandle) => {
+    if (held?.lease.id !== lease.id) ackedEpoch = 0
+    held = { lease, view }
+    changed.notify()
+    void turns.take(ack).catch(() => undefined) // sent again at the next renewal
+  }
   const times = leaseSettings(workspace.config)
   const holder = startLeaseHolder({
     control,
@@ -68,12 +74,8 @@ export function openLeasedExecutor(workspace: Workspace, target: Target, name: s
     random: systemRandom,
     times,
     events: {
-      renewed({ view }, lease) {
-        if (held?.lease.id !== lease.id) ackedEpoch = 0
-        held = { lease, view }
-        changed.notify()
-        void turns.take(ack).catch(() => undefined) // sent again at the next renewal
-      },
+      renewed: ({ view }, lease) => viewed(view, lease),
+      viewed,
       lapsed() {
         held = null
       },

@@ -92,6 +92,7 @@ export async function runGateway(options: GatewayRunOptions): Promise<RunningGat
           if (renewal !== 'over') feed.lease(lease)
           return renewal
         },
+        look: (seen) => control.look(seen),
         ack: (ack) => control.ack(ack),
         release: (lease) => control.release(lease),
         onWake: (call) => control.onWake(call),

@@ -11,6 +11,7 @@ import type { FlightCounter, LeaseHandle, TargetExecutor } from '../model/execut
 import type { SlotId } from '../model/ids.ts'
 import type { Mapping } from '../model/mapping.ts'
 import type { GatewayLimits } from '../model/migration.ts'
+import type { RoutingView } from '../model/ownership.ts'
 import type { StatementPlanner } from '../model/plan.ts'
 import { encodeStartup, type StartupPacket } from '../wire/frontend.ts'
 import { type Excuse, runAckLoop } from './ack-loop.ts'
@@ -147,6 +148,12 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
 
 function holdLease(options: GatewayOptions, context: GatewayContext, sessions: Sessions, executor: TargetExecutor): LeaseHolder {
   const { gate, log } = context
+  const viewed = (view: RoutingView, lease: LeaseHandle) => {
+    const wasBound = gate.bound
+    gate.install(view, lease)
+    if (!wasBound && gate.bound) sessions.bind()
+    executor.abortWaiters(gate.parking)
+  }
   return startLeaseHolder({
     control: options.control,
     gateway: options.name,
@@ -155,15 +162,13 @@ function holdLease(options: GatewayOptions, context: GatewayContext, sessions: S
     times: options.lease,
     events: {
       renewed(renewal: Renewal, lease: LeaseHandle) {
-        const wasBound = gate.bound
         const digest = `${renewal.rightsDigest}\0${renewal.catalogDigest}`
         if (digest !== context.permissions.digest) context.descriptions.clear()
         context.permissions.renewed(digest)
         options.onRenewal?.(renewal)
-        gate.install(renewal.view, lease)
-        if (!wasBound && gate.bound) sessions.bind()
-        executor.abortWaiters(gate.parking)
+        viewed(renewal.view, lease)
       },
+      viewed,
       lapsed(lease) {
         log.warn({ lease: lease.id }, 'the lease has ended: mapped work ends with it')
         // INV-8 may come to bind now without this gateway's ack: nothing passes unlooked at any more.

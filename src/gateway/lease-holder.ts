@@ -20,6 +20,8 @@ export interface LeaseTimes {
 export interface LeaseEvents {
   /** A renewal has come in time. */
   renewed(renewal: Renewal, lease: LeaseHandle): void
+  /** Between two renewals, a wake-up has brought a view; the lease lasts no longer for it. */
+  viewed(view: RoutingView, lease: LeaseHandle): void
   /** The lease is over: everything mapped ends now. */
   lapsed(lease: LeaseHandle): void
   /** A renewal or the opening of a lease failed; it is tried again. */
@@ -38,7 +40,7 @@ export interface LeaseHolderOptions {
 export interface LeaseHolder {
   /** The lease that holds now, or null. */
   current(): LeaseHandle | null
-  /** Asks for a renewal now, e.g. at a notification. */
+  /** Looks for a change now, e.g. at a notification. */
   poke(): void
   /** Gives the lease up: nothing mapped is served any more. */
   close(): Promise<void>
@@ -104,6 +106,7 @@ class Holder implements LeaseHolder {
   #view: RoutingView | null = null
   #cancelExpiry: (() => void) | null = null
   #failures = 0
+  #renewAtMs = 0
 
   constructor(options: LeaseHolderOptions) {
     this.#options = options
@@ -119,20 +122,20 @@ class Holder implements LeaseHolder {
   }
 
   async run(): Promise<void> {
-    const { control, times, events, random } = this.#options
+    const { control, clock, events, random } = this.#options
     const unlisten = control.onWake(() => this.poke())
     while (!this.#stop.signal.aborted) {
       this.#poked = false
-      let waitMs = times.renewMs
       try {
-        await this.#renew()
+        if (this.#lease?.holds() && clock.monotonicMs() < this.#renewAtMs) await this.#look(this.#lease)
+        else await this.#renew()
         this.#failures = 0
       } catch (error) {
         if (this.#stop.signal.aborted) break
         events.failed(error)
-        waitMs = backoffMs(this.#failures++, RETRY, random)
+        this.#renewAtMs = clock.monotonicMs() + backoffMs(this.#failures++, RETRY, random)
       }
-      await this.#pause(waitMs, this.#failures > 0)
+      await this.#pause(Math.max(0, this.#renewAtMs - clock.monotonicMs()), this.#failures > 0)
     }
     unlisten()
   }
@@ -145,8 +148,16 @@ class Holder implements LeaseHolder {
     if (lease !== null) await this.#answered(this.#options.control.release(lease.id)).catch(() => undefined)
   }
 
+  async #look(lease: Lease): Promise<void> {
+    const view = await this.#answered(this.#options.control.look(this.#view!))
+    if (lease !== this.#lease || !lease.holds()) return
+    this.#view = view
+    this.#options.events.viewed(view, lease)
+  }
+
   async #renew(): Promise<void> {
     const { control, gateway, clock, times } = this.#options
+    this.#renewAtMs = clock.monotonicMs() + times.renewMs
     if (!this.#lease?.holds()) {
       this.#lapse()
       const id = await this.#answered(control.openLease(gateway))

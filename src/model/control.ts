@@ -43,6 +43,8 @@ export interface GatewayControl {
    * was called over; it is never renewed again.
    */
   renew(lease: LeaseId, seen: RoutingView | null): Promise<Renewal | 'over'>
+  /** What changed since `seen`, without renewing anything: a fraction of a renewal's price, for the pause of a flip. */
+  look(seen: RoutingView): Promise<RoutingView>
   ack(ack: FenceAck): Promise<void>
   /** Gives the lease up: over at once. */
   release(lease: LeaseId): Promise<void>

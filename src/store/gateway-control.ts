@@ -5,7 +5,7 @@ import { SwitchbackError } from '../model/errors.ts'
 import type { LeaseId } from '../model/ids.ts'
 import type { RoutingView } from '../model/ownership.ts'
 import { WAKE_CHANNEL } from './schema-functions.ts'
-import { type Connect, openSession, type Session, type SessionOptions } from './session.ts'
+import { type Connect, openSession, type Session, type SessionOptions, type TextRow } from './session.ts'
 import { mergedView } from './view-rows.ts'
 
 export interface PostgresGatewayControl extends GatewayControl {
@@ -45,6 +45,15 @@ export function createGatewayControl(
         ending = true
       })
     },
+    async look(seen) {
+      const [row] = await (await session()).query(
+        'select v.epoch, v.binding_epoch, v.owned, v.pins, v.ending from switchback.view_since($1) v',
+        [seen.epoch],
+      )
+      return viewOf(row!, seen, () => {
+        ending = true
+      })
+    },
     ending: () => ending,
     async ack(ack) {
       await (await session()).query('select switchback.ack($1, $2, $3, $4)', ackValues(ack))
@@ -64,16 +73,21 @@ export function createGatewayControl(
 
 async function renewal(session: Session, lease: LeaseId, seen: RoutingView | null, onEnding: () => void): Promise<Renewal | 'over'> {
   const [row] = await session.query(
-    'select r.over, r.epoch, r.binding_epoch, r.owned, r.pins, r.rights, r.catalog, s.ending from switchback.renew($1, $2) r, switchback.state s',
+    'select r.over, r.epoch, r.binding_epoch, r.owned, r.pins, r.ending, r.rights, r.catalog from switchback.renew($1, $2) r',
     [lease, seen?.epoch ?? 0],
   )
   if (row!.over === 't') return 'over'
-  if (row!['ending'] === 't') onEnding()
+  return { view: viewOf(row!, seen, onEnding), rightsDigest: row!.rights!, catalogDigest: row!.catalog! }
+}
+
+/** `ending` is of the same snapshot: whoever acks the view's epoch sends no more entries. */
+function viewOf(row: TextRow, seen: RoutingView | null, onEnding: () => void): RoutingView {
+  if (row['ending'] === 't') onEnding()
   // INV: an epoch never goes back; one that does is another timeline of PostgreSQL (protocols.md, Durable control).
-  if (seen !== null && Number(row!.epoch) < seen.epoch) {
-    throw new SwitchbackError('EPOCH_STALE', { expected: seen.epoch, slot: 'all', actual: Number(row!.epoch) })
+  if (seen !== null && Number(row.epoch) < seen.epoch) {
+    throw new SwitchbackError('EPOCH_STALE', { expected: seen.epoch, slot: 'all', actual: Number(row.epoch) })
   }
-  return { view: mergedView(row!, seen), rightsDigest: row!.rights!, catalogDigest: row!.catalog! }
+  return mergedView(row, seen)
 }
 
 function ackValues(ack: FenceAck): unknown[] {

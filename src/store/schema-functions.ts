@@ -39,7 +39,7 @@ comment on function switchback.slot_of(text) is 'The slot of a canonical key: it
 
 const GATEWAYS = `
 create or replace function switchback.view_since(seen bigint,
-  out epoch bigint, out binding_epoch bigint, out owned text, out pins text)
+  out epoch bigint, out binding_epoch bigint, out owned text, out pins text, out ending boolean)
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 begin
@@ -47,8 +47,8 @@ begin
   select s.epoch, s.binding_epoch,
     (select string_agg(concat_ws(',', o.slot, o.owner, o.phase, o.read_only::int, o.epoch, o.tenure, o.base), ';')
       from switchback.ownership o where o.epoch > seen),
-    (select json_agg(json_build_array(p.key, p.slot, p.parent))::text from switchback.pin p)
-  into epoch, binding_epoch, owned, pins
+    (select json_agg(json_build_array(p.key, p.slot, p.parent))::text from switchback.pin p), s.ending
+  into epoch, binding_epoch, owned, pins, ending
   from switchback.state s;
 end $$;
 comment on function switchback.view_since(bigint) is 'What changed after an epoch, in one snapshot.';
@@ -65,7 +65,8 @@ end $$;
 comment on function switchback.open_lease(text) is 'A new lease id: each start, and each renewal after a lapse.';
 
 create or replace function switchback.renew(p_lease text, p_seen bigint,
-  out over boolean, out epoch bigint, out binding_epoch bigint, out owned text, out pins text, out rights text, out catalog text)
+  out over boolean, out epoch bigint, out binding_epoch bigint, out owned text, out pins text, out ending boolean,
+  out rights text, out catalog text)
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
   -- First the lease row, then, by a later snapshot, the view: what a leader sees as renewed has read whatever fence was committed
@@ -73,8 +74,8 @@ begin
   update switchback.lease l set renewals = l.renewals + 1 where l.id = p_lease and not l.over;
   over := not found;
   if over then return; end if;
-  select v.epoch, v.binding_epoch, v.owned, v.pins, switchback.rights_digest(), switchback.catalog_digest()
-    into epoch, binding_epoch, owned, pins, rights, catalog
+  select v.epoch, v.binding_epoch, v.owned, v.pins, v.ending, switchback.rights_digest(), switchback.catalog_digest()
+    into epoch, binding_epoch, owned, pins, ending, rights, catalog
     from switchback.view_since(p_seen) v;
 end $$;
 comment on function switchback.renew(text, bigint) is 'One renewal: raises the lease row, then reads the view.';

@@ -23,6 +23,8 @@ function world() {
   const clock = new SuspendedClock()
   const events: string[] = []
   const leases: LeaseHandle[] = []
+  const looks: number[] = []
+  let wake = () => undefined as void
   let opened = 0
   let answerAfterMs = 0
   let verdict: Renewal | 'over' | 'lost' = RENEWAL
@@ -36,11 +38,18 @@ function world() {
       if (answer === 'lost') throw new Error('cannot reach PostgreSQL')
       return answer
     },
+    async look(seen) {
+      looks.push(seen.epoch)
+      return new RoutingView({ epoch: seen.epoch + 1, bindingEpoch: 1, rows: [], pins: [] })
+    },
     async ack() {},
     async release(lease) {
       events.push(`released ${lease}`)
     },
-    onWake: () => () => undefined,
+    onWake(call) {
+      wake = call
+      return () => undefined
+    },
   }
   const holder = startLeaseHolder({
     control,
@@ -55,6 +64,7 @@ function world() {
           events.push(`holds ${lease.id}`)
         }
       },
+      viewed: (view, lease) => events.push(`viewed ${view.epoch} under ${lease.id}`),
       lapsed: (lease) => events.push(`lapsed ${lease.id}`),
       failed: () => undefined,
     },
@@ -63,7 +73,9 @@ function world() {
     clock,
     events,
     leases,
+    looks,
     holder,
+    wake: () => wake(),
     answer: (next: Renewal | 'over' | 'lost', afterMs = 0) => {
       verdict = next
       answerAfterMs = afterMs
@@ -87,6 +99,28 @@ test('a lease holds while renewals come, and ends for good a lease length after 
   assert.equal(leases.length, 2)
   assert.notEqual(leases[1]!.id, 'lease-1')
   assert.equal(leases[0]!.holds(), false)
+  await holder.close()
+})
+
+test('a wake-up between renewals brings the view, and extends nothing: renewals come when they are due', async () => {
+  const { clock, events, leases, looks, holder, answer, wake } = world()
+  await clock.advance(100)
+  for (let i = 0; i < 3; i++) {
+    wake()
+    await clock.advance(10)
+  }
+  assert.deepEqual(events, ['holds lease-1', 'viewed 2 under lease-1', 'viewed 3 under lease-1', 'viewed 4 under lease-1'])
+  assert.deepEqual(looks, [1, 2, 3])
+  // However often it is woken, a lease that is not renewed ends.
+  answer('lost')
+  for (let i = 0; i < 40; i++) {
+    wake()
+    await clock.advance(100)
+  }
+  assert.equal(leases[0]!.holds(), false)
+  assert.equal(events.filter((event) => event === 'lapsed lease-1').length, 1)
+  const lapsedAt = events.indexOf('lapsed lease-1')
+  assert.ok(!events.slice(lapsedAt).some((event) => event.startsWith('viewed')), 'nothing is seen under a lease that is over')
   await holder.close()
 })
 

@@ -265,6 +265,11 @@ export class FakeControl implements GatewayControl {
     return { view: this.view, rightsDigest: this.rightsDigest, catalogDigest: 'catalog' }
   }
 
+  async look(): Promise<RoutingView> {
+    this.#reach()
+    return this.view
+  }
+
   async ack(ack: FenceAck) {
     this.#reach()
     this.acks.push(ack)

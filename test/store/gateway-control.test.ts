@@ -34,6 +34,26 @@ test('a renewal brings only what changed, and the merged view is the whole one',
   )
 })
 
+test('a look brings what changed, the end of the move with it, and renews nothing', async () => {
+  await using world = await controlWorld()
+  const leader = await world.leader()
+  const gateway = world.gateway()
+  const lease = await gateway.openLease('g1')
+  const first = (await renewed(gateway.renew(lease, null))).view
+  const renewals = async () => (await leader.leases()).find((row) => row.lease === lease)!.renewals
+  const before = await renewals()
+  await leader.bind()
+  await flipped(leader, [7])
+  const looked = await gateway.look(first)
+  assert.equal(await renewals(), before)
+  const whole = (await renewed(gateway.renew(lease, null))).view
+  assert.deepEqual([looked.epoch, looked.bindingEpoch, looked.ownership(7)], [whole.epoch, whole.bindingEpoch, whole.ownership(7)])
+  assert.equal(gateway.ending(), false)
+  await world.admin.query('update switchback.state set ending = true, epoch = epoch + 1')
+  await gateway.look(whole)
+  assert.equal(gateway.ending(), true)
+})
+
 test('a renewal that was held up before a fence committed reads the fence: the row first, then the view (faults.md 50)', async () => {
   await using world = await controlWorld()
   const leader = await world.leader()
