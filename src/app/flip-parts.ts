@@ -8,7 +8,9 @@ import type { Owner, SlotId } from '../model/ids.ts'
 import { checkGuard } from '../source/guard.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
 import { type FrozenSlot, frozenSlots } from '../store/violations.ts'
+import { readStanding, stoppedSentence } from './backfill-standing.ts'
 import { leaseSettings } from './load-config.ts'
+import { slotNameOf } from './names.ts'
 import type { Syncs } from './syncs.ts'
 import { type VerifyParts, verifySlots } from './verify-slots.ts'
 import type { Workspace } from './workspace.ts'
@@ -64,13 +66,15 @@ async function observe(
   admin: Workspace['admin'],
   mapping: Workspace['mapping'],
 ): Promise<FlipObservation> {
-  const { control, syncs } = options
-  const [view, leases, poison, openFlips, frozen] = await Promise.all([
+  const { control, syncs, workspace } = options
+  const [view, leases, poison, openFlips, frozen, standing] = await Promise.all([
     control.view(),
     control.leases(),
     control.poison(),
     control.openFlips(),
-    to === 'target' ? frozenSlots(options.workspace.session) : [],
+    to === 'target' ? frozenSlots(workspace.session) : [],
+    // Nothing holds a move back to PostgreSQL, so nothing is asked for it.
+    to === 'target' ? readStanding(workspace.session, slotNameOf(workspace.config.migration)).then((read) => read.standing) : null,
   ])
   const asked = new Set(slots)
   const [guardProblems, catalogUnchanged] =
@@ -82,7 +86,8 @@ async function observe(
     epoch: view.bindingEpoch ?? 0,
     poison,
     forwardLagMs: syncs.forwardLagMs(),
-    backfillDone: syncs.backfillDone(),
+    backfillDone: standing?.kind === 'whole',
+    forwardStopped: standing?.kind === 'stopped' ? stoppedSentence(standing.because) : null,
     guardProblems: [...guardProblems, ...frozen.filter(({ slot }) => asked.has(slot)).map(frozenSentence)],
     catalogUnchanged,
     wayBackProven: options.wayBackProven(),

@@ -54,6 +54,11 @@ export class RecentRows {
     if (this.#rows.get(id)?.change === row.change) this.#rows.delete(id)
   }
 
+  /** Nobody compares the rows of these slots until they change again. */
+  forget(which: (slot: SlotId) => boolean): void {
+    for (const [id, row] of this.#rows) if (which(row.slot)) this.#rows.delete(id)
+  }
+
   get unchecked(): number {
     return this.#rows.size
   }

@@ -242,6 +242,7 @@ async function report(workspace: Workspace, token: number, syncs: Syncs, probe: 
       forwardLagMs: forwardLagMs === undefined ? null : Math.round(forwardLagMs),
       forwardLagBytes: forward === null ? null : forward.lagBytes,
       forwardTransactions: forward?.transactions ?? 0,
+      forwardStopped: syncs.forwardStopped(),
       frozenSlots: forward?.frozenSlots ?? [],
       refusedRows: forward?.refused.length ?? 0,
       reverseLagMs: Math.round(reverse.oldestMs),

@@ -13,8 +13,8 @@ import { compareStores, type ParityProgress, type ParityReport } from '../parity
 import { targetReader } from '../parity/target-reader.ts'
 import { estimatedRows } from '../source/key-ranges.ts'
 import { checkDigestFunction, sourceParityReader } from '../source/parity-reader.ts'
-import { newestBackfill } from '../store/backfill-ranges.ts'
 import { readView } from '../store/read-view.ts'
+import { readStanding } from './backfill-standing.ts'
 import { signingKeyPath } from './init.ts'
 import { slotNameOf } from './names.ts'
 import { textQuery, type Workspace } from './workspace.ts'
@@ -38,8 +38,7 @@ export async function parityNow(
   options: ParityRunOptions,
 ): Promise<{ readonly report: ParityReport; readonly certificate: Certificate | null }> {
   const { workspace, target, signal } = options
-  const backfill = await newestBackfill(workspace.session)
-  if (backfill === null || !backfill.done) throw new SwitchbackError('PARITY_TOO_EARLY')
+  await refuseUnlessWhole(workspace)
   const query = textQuery(workspace.client)
   await checkDigestFunction(query)
   let view = await readView(workspace.session)
@@ -60,7 +59,16 @@ export async function parityNow(
     { share: options.share, offset: Math.floor(systemClock.nowMs() / 1000) },
     signal,
   )
+  // Lost meanwhile: what was seen equal may have been so by chance.
+  await refuseUnlessWhole(workspace)
   return { report, certificate: options.certificate ? await certify(options, report, view.epoch) : null }
+}
+
+/** @throws PARITY_TOO_EARLY, PARITY_INVALID */
+async function refuseUnlessWhole({ session, config }: Workspace): Promise<void> {
+  const { standing } = await readStanding(session, slotNameOf(config.migration))
+  if (standing.kind === 'none' || standing.kind === 'open') throw new SwitchbackError('PARITY_TOO_EARLY')
+  if (standing.kind === 'stopped') throw new SwitchbackError('PARITY_INVALID', { because: standing.because })
 }
 
 function positions(workspace: Workspace, target: Target, refreshView: () => Promise<RoutingView>): Settling {

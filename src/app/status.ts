@@ -1,8 +1,10 @@
 // Promises: one look at the move as the control schema has it, with the age of what the leader said (INV-10: old evidence is unknown).
 import { parseLsn } from '../model/ids.ts'
+import { backfillRanges } from '../store/backfill-ranges.ts'
 import { readReport } from '../store/reports.ts'
 import type { Session } from '../store/session.ts'
 import { countViolations, frozenSlots } from '../store/violations.ts'
+import { type BackfillStanding, readStanding, stoppedSentence } from './backfill-standing.ts'
 
 export interface Status {
   readonly epoch: number
@@ -11,7 +13,11 @@ export interface Status {
   readonly gateways: readonly { readonly gateway: string; readonly lease: string; readonly ackedEpoch: number }[]
   readonly leader: { readonly token: number; readonly name: string; readonly reportAgeMs: number | null } | null
   readonly backfill: {
-    readonly state: 'none' | 'running' | 'done'
+    readonly state: 'none' | 'running' | 'done' | 'stopped'
+    /** It is not the first one. */
+    readonly again: boolean
+    /** Of `stopped`: why what it copied is not kept up to date any more. */
+    readonly because: string | null
     readonly rows: number
     readonly ranges: number
     readonly rangesDone: number
@@ -47,7 +53,7 @@ export async function readStatus(session: Session, slotName: string): Promise<St
   const [leader] = await rows('select token, name from switchback.leader where token > 0')
   const report = await readReport(session)
   const fresh = report !== null && leader !== undefined && report.ageMs < REPORT_FRESH_MS && report.token === Number(leader['token'])
-  const backfill = await backfillStatus(session)
+  const backfill = await backfillStatus(session, slotName)
   const openJobs = await rows(`select id, kind, state, progress from switchback.job where state in ('open', 'running') order by id`)
   const openFlips = await rows(
     `select id, owner_to, state, cardinality(slots) as n from switchback.flip where state not in ('cancelled', 'routed') order by number`,
@@ -55,7 +61,7 @@ export async function readStatus(session: Session, slotName: string): Promise<St
   const poison = await rows('select key, slot, sqlstate, message from switchback.poison order by key limit 100')
   const frozen = await frozenSlots(session)
   const syncs = fresh ? report.content : null
-  const because = notReady({ backfill: backfill.state, syncs, gateways: leases.length, poison: poison.length, frozen: frozen.length })
+  const because = notReady({ backfill, syncs, gateways: leases.length, poison: poison.length, frozen: frozen.length })
   return {
     epoch: Number(state!['epoch']),
     bindingEpoch: state!['binding_epoch'] == null ? null : Number(state!['binding_epoch']),
@@ -89,17 +95,20 @@ export async function readStatus(session: Session, slotName: string): Promise<St
 }
 
 function notReady(seen: {
-  backfill: string
+  backfill: Status['backfill']
   syncs: Readonly<Record<string, unknown>> | null
   gateways: number
   poison: number
   frozen: number
 }): string[] {
   const because: string[] = []
-  if (seen.backfill !== 'done') because.push('The backfill is not done.')
+  if (seen.backfill.because !== null) because.push(stoppedSentence(seen.backfill.because))
+  else if (seen.backfill.state !== 'done') because.push('The backfill is not done.')
   if (seen.syncs === null) because.push('No controller has said anything of its syncs in the last seconds.')
   else {
-    if (seen.syncs['forwardLagMs'] === null) because.push('The forward sync has not begun.')
+    if (seen.backfill.because !== null) {
+      // Said above.
+    } else if (seen.syncs['forwardLagMs'] === null) because.push('The forward sync has not begun.')
     else if (Number(seen.syncs['forwardLagMs']) > 2_000)
       because.push(`The forward sync is ${String(seen.syncs['forwardLagMs'])} ms behind.`)
     if (seen.syncs['wayBackProven'] !== true) because.push('The way back has not been proven since the controller started.')
@@ -110,18 +119,24 @@ function notReady(seen: {
   return because
 }
 
-async function backfillStatus(session: Session): Promise<Status['backfill']> {
-  const [row] = await session.query(
-    `select b.ended_at is not null as done, count(r.id) as ranges, count(r.id) filter (where r.state = 'done') as ranges_done, coalesce(sum(r.rows), 0) as rows
-       from (select * from switchback.backfill order by id desc limit 1) as b
-       left join switchback.backfill_range r on r.backfill = b.id group by 1`,
-  )
-  if (row === undefined) return { state: 'none', rows: 0, ranges: 0, rangesDone: 0 }
+const STATES: Record<BackfillStanding['kind'], Status['backfill']['state']> = {
+  none: 'none',
+  open: 'running',
+  whole: 'done',
+  stopped: 'stopped',
+  ended: 'done',
+}
+
+async function backfillStatus(session: Session, slotName: string): Promise<Status['backfill']> {
+  const { backfill, standing } = await readStanding(session, slotName)
+  const { rows, ranges, done } = backfill === null ? { rows: 0, ranges: 0, done: 0 } : await backfillRanges(session, backfill.id).totals()
   return {
-    state: row['done'] === 't' ? 'done' : 'running',
-    rows: Number(row['rows']),
-    ranges: Number(row['ranges']),
-    rangesDone: Number(row['ranges_done']),
+    state: STATES[standing.kind],
+    again: backfill?.again ?? false,
+    because: standing.kind === 'stopped' ? standing.because : null,
+    rows,
+    ranges,
+    rangesDone: done,
   }
 }
 

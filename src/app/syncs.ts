@@ -1,25 +1,20 @@
 // Promises: the two syncs of one leader and the feed, put together and run until the lead ends. The forward sync begins when the
-// backfill is done; the reverse sync at once.
+// backfill is done, and may stand still; the reverse sync runs from the first moment on, so that keys can always go back.
 import { randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
 import { systemClock } from '../lib/clock.ts'
-import { Signal } from '../lib/latch.ts'
 import { systemRandom } from '../lib/prng.ts'
 import type { LeaseRow, ReverseApplier } from '../model/control.ts'
 import type { TableName } from '../model/mapping.ts'
 import type { RoutingView } from '../model/ownership.ts'
 import type { Source } from '../model/source.ts'
 import type { Target } from '../model/target.ts'
-import { newestBackfill } from '../store/backfill-ranges.ts'
 import { publishEndpoint } from '../store/endpoint.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
-import { readEpoch } from '../store/read-view.ts'
-import { recordViolation } from '../store/violations.ts'
-import { type ForwardProgress, runForward } from '../sync/forward.ts'
+import type { ForwardProgress } from '../sync/forward.ts'
 import { createReverseSync, type ReverseSync } from '../sync/reverse.ts'
-import { createTenureReader } from '../sync/tenure-reader.ts'
 import { type FeedServer, startFeedServer } from './feed-server.ts'
-import { HEARTBEAT, Heartbeats } from './heartbeats.ts'
+import { ForwardLoop } from './forward-loop.ts'
 import type { Probe } from './probe.ts'
 import { viewWithProbe } from './probe-mapping.ts'
 import { RecentRows } from './recent-rows.ts'
@@ -28,12 +23,14 @@ import type { Workspace } from './workspace.ts'
 export interface Syncs {
   readonly reverse: ReverseSync
   readonly recent: RecentRows
+  /** Null: no stream runs. */
   forward(): ForwardProgress | null
+  /** Why the forward sync stands still. */
+  forwardStopped(): string | null
   /** Age of the oldest thing that PostgreSQL has committed and the target does not hold; undefined: not known (INV-10). */
   forwardLagMs(): number | undefined
   /** Resolves when the forward sync has passed the marker, or when the signal aborts. */
   passed(marker: string, signal: AbortSignal): Promise<void>
-  backfillDone(): boolean
   /** Reads lease rows and the view again. */
   refresh(): Promise<void>
   view(): RoutingView
@@ -57,10 +54,6 @@ export interface SyncsOptions {
 
 const RECENT_ROWS_MAX = 20_000
 const REFRESH_MS = 250
-const BACKFILL_LOOK_MS = 250
-const HEARTBEAT_MS = 1_000
-/** Markers kept for a flip that asks a little late. */
-const MARKERS_MAX = 1_000
 
 export async function openSyncs(options: SyncsOptions): Promise<Syncs> {
   const { workspace, control, log } = options
@@ -116,32 +109,38 @@ class LeaderSyncs implements Syncs {
   readonly recent: RecentRows
   readonly #options: SyncsOptions
   readonly #pieces: Pieces
-  readonly #markers = new Set<string>()
-  readonly #marked = new Signal()
   readonly #end = new AbortController()
   #running: Promise<unknown> = Promise.resolve()
-  readonly #heartbeats = new Heartbeats()
-  #forward: ForwardProgress | null = null
-  #backfillDone = false
+  readonly #forward: ForwardLoop
 
   constructor(options: SyncsOptions, pieces: Pieces) {
     this.#options = options
     this.#pieces = pieces
     this.reverse = pieces.reverse
     this.recent = pieces.recent
+    const { workspace, control, source, target, ownOrigins, log } = options
+    this.#forward = new ForwardLoop({
+      workspace,
+      control,
+      source,
+      target: rememberPut(target, this.recent),
+      ownOrigins,
+      // Rows that PostgreSQL owns differ from now on, and that is no drift.
+      onStopped: () => this.recent.forget((slot) => this.view().ownership(slot)?.owner !== 'target'),
+      log,
+    })
   }
 
   forward(): ForwardProgress | null {
-    return this.#forward
+    return this.#forward.progress()
+  }
+
+  forwardStopped(): string | null {
+    return this.#forward.stopped()
   }
 
   forwardLagMs(): number | undefined {
-    const heartbeatMs = this.#heartbeats.oldestMs()
-    return heartbeatMs === undefined || this.#forward === null ? undefined : Math.max(this.#forward.lagMs, heartbeatMs)
-  }
-
-  backfillDone(): boolean {
-    return this.#backfillDone
+    return this.#forward.lagMs()
   }
 
   view(): RoutingView {
@@ -152,12 +151,8 @@ class LeaderSyncs implements Syncs {
     return this.#pieces.refresh()
   }
 
-  async passed(marker: string, signal: AbortSignal): Promise<void> {
-    for (;;) {
-      const next = this.#marked.next(signal)
-      if (this.#markers.has(marker) || signal.aborted) return
-      await next
-    }
+  passed(marker: string, signal: AbortSignal): Promise<void> {
+    return this.#forward.passed(marker, signal)
   }
 
   async end(): Promise<void> {
@@ -176,7 +171,7 @@ class LeaderSyncs implements Syncs {
     const stop = new AbortController()
     const onAbort = () => stop.abort()
     signal.addEventListener('abort', onAbort, { once: true })
-    const parts = [this.#runForward(stop.signal), this.reverse.run(stop.signal), this.#keepFresh(stop.signal), this.#beat(stop.signal)]
+    const parts = [this.#forward.run(stop.signal), this.reverse.run(stop.signal), this.#keepFresh(stop.signal)]
     try {
       await Promise.all(parts)
     } finally {
@@ -191,77 +186,23 @@ class LeaderSyncs implements Syncs {
   }
 
   async #keepFresh(signal: AbortSignal): Promise<void> {
-    const changed = new Signal()
-    const off = this.#options.control.onLeaseChange(() => changed.notify())
+    // Ends the pause: it is made anew each time, so that nothing piles up on the lead's own signal.
+    let pause = new AbortController()
+    const wake = () => pause.abort()
+    const off = this.#options.control.onLeaseChange(wake)
+    signal.addEventListener('abort', wake, { once: true })
     try {
       while (!signal.aborted) {
-        const next = changed.next(signal)
+        pause = new AbortController()
         await this.refresh().catch((error: unknown) =>
           this.#options.log.warn({ error: String(error) }, 'the view could not be read; tried again'),
         )
-        await Promise.race([next, systemClock.sleep(REFRESH_MS, signal)])
+        await systemClock.sleep(REFRESH_MS, pause.signal)
       }
     } finally {
       off()
+      signal.removeEventListener('abort', wake)
     }
-  }
-
-  async #runForward(signal: AbortSignal): Promise<void> {
-    const { workspace, source, target, log } = this.#options
-    while (!signal.aborted) {
-      const backfill = await newestBackfill(workspace.session)
-      if (backfill?.done) break
-      await systemClock.sleep(BACKFILL_LOOK_MS, signal)
-    }
-    if (signal.aborted) return
-    this.#backfillDone = true
-    log.info('the backfill is done; the forward sync begins')
-    // Not before: the backfill's begin gives the first tenure its first LSN, at the same epoch.
-    const tenures = await createTenureReader({ control: this.#options.control, epoch: () => readEpoch(workspace.session) })
-    const stream = await source.stream()
-    try {
-      await runForward(
-        {
-          stream,
-          target: rememberPut(target, this.recent),
-          mapping: workspace.mapping,
-          tenures,
-          ownOrigins: this.#options.ownOrigins,
-          onMarker: (content) => this.#passedMarker(content),
-          onViolation: (violation) =>
-            recordViolation(workspace.session, { slot: violation.slot, commitLsn: violation.commitLsn, detail: { ...violation } }),
-          progress: (progress) => {
-            this.#forward = progress
-          },
-          limits: { progressMs: 200 },
-          clock: systemClock,
-          random: systemRandom,
-        },
-        signal,
-      )
-    } finally {
-      await stream.close()
-    }
-  }
-
-  /** An idle slot moves on, and how far behind the forward sync is is known while nothing is written (protocols.md, Forward sync). */
-  async #beat(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      if (this.#backfillDone) {
-        const content = this.#heartbeats.next(this.#options.control.token)
-        await this.#options.workspace.session
-          .query(`select pg_logical_emit_message(true, 'switchback', $1)`, [content])
-          .catch((error: unknown) => this.#options.log.warn({ error: String(error) }, 'a heartbeat could not be written'))
-      }
-      await systemClock.sleep(HEARTBEAT_MS, signal)
-    }
-  }
-
-  #passedMarker(content: string): void {
-    if (content.startsWith(HEARTBEAT)) return this.#heartbeats.passed(content)
-    this.#markers.add(content)
-    if (this.#markers.size > MARKERS_MAX) this.#markers.delete(this.#markers.values().next().value!)
-    this.#marked.notify()
   }
 }
 

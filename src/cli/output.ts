@@ -87,7 +87,14 @@ function explain(error: unknown): Told {
 const RIGHT_MISSING = 'The statement that was refused changed nothing. Grant the right to the role and run the command again.'
 
 /** Stopped by the user, or not decided in time: neither a pass nor a failure. */
-const INCONCLUSIVE: ReadonlySet<ErrorCode> = new Set(['INTERRUPTED', 'INTERRUPTED_BACKFILL', 'PARITY_STUCK', 'READ_ONLY_PENDING'])
+const INCONCLUSIVE: ReadonlySet<ErrorCode> = new Set([
+  'INTERRUPTED',
+  'INTERRUPTED_BACKFILL',
+  'INTERRUPTED_SWEEP',
+  'PARITY_STUCK',
+  'POISON_PENDING',
+  'READ_ONLY_PENDING',
+])
 
 function exitOf(error: SwitchbackError): ExitCode {
   if (INCONCLUSIVE.has(error.code)) return 3

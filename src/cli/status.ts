@@ -35,14 +35,14 @@ function tellStatus(status: Status): string[] {
       : `Gateways: ${status.gateways.map((gateway) => `${gateway.gateway} (acked ${gateway.ackedEpoch})`).join(', ')}.`,
     backfill.state === 'none'
       ? 'Backfill: not begun.'
-      : `Backfill: ${backfill.state}, ${backfill.rows} rows, ${backfill.rangesDone} of ${backfill.ranges} ranges.`,
+      : `${backfill.again ? 'Backfill, not the first' : 'Backfill'}: ${backfill.state}, ${backfill.rows} rows, ${backfill.rangesDone} of ${backfill.ranges} ranges.`,
     slot === null
       ? 'Replication slot: none.'
       : `Replication slot: ${slot.walStatus}, ${slot.active ? 'in use' : 'not in use'}, ${slot.lagBytes} bytes behind.`,
     ...(syncs === null
       ? []
       : [
-          `Forward sync: ${text(syncs['forwardLagMs'])} ms behind. Reverse sync: ${text(syncs['reverseLagMs'])} ms behind, ${text(syncs['reverseUnsettled'])} entries not settled.`,
+          `Forward sync: ${backfill.because === null ? `${text(syncs['forwardLagMs'])} ms behind` : `STOPPED, ${backfill.because}`}. Reverse sync: ${text(syncs['reverseLagMs'])} ms behind, ${text(syncs['reverseUnsettled'])} entries not settled.`,
         ]),
     ...status.jobs.map((job) => `Job ${job.id}: ${job.order}, ${job.state}.`),
     ...status.openFlips.map((flip) => `Flip ${flip.id} to the ${flip.to}: ${flip.state}, ${flip.slots} slots.`),

@@ -14,6 +14,8 @@ export interface FlipObservation {
   /** Undefined: not known. */
   readonly forwardLagMs: number | undefined
   readonly backfillDone: boolean
+  /** Why the forward sync stands still, and what to do: a sentence. Null: it does not. */
+  readonly forwardStopped: string | null
   readonly guardProblems: readonly string[]
   readonly catalogUnchanged: boolean | undefined
   /** A write to the probe aggregate came back through the reverse sync since the controller started. */
@@ -38,8 +40,9 @@ export function precheck(to: Owner, observed: FlipObservation, limits: { readonl
 
 function checkToTarget(o: FlipObservation, limits: { readonly forwardLagMaxMs: number }): Precheck {
   const blockers: string[] = []
-  if (!o.backfillDone) blockers.push('The backfill is not done: run `switchback backfill`.')
-  if (o.forwardLagMs === undefined) blockers.push('The forward sync has not said how far it is: is the controller running?')
+  if (o.forwardStopped !== null) blockers.push(o.forwardStopped)
+  else if (!o.backfillDone) blockers.push('The backfill is not done: run `switchback backfill`.')
+  else if (o.forwardLagMs === undefined) blockers.push('The forward sync has not said how far it is: is the controller running?')
   else if (o.forwardLagMs > limits.forwardLagMaxMs)
     blockers.push(
       `The forward sync is ${Math.round(o.forwardLagMs)} ms behind, more than ${limits.forwardLagMaxMs} ms: wait until it has caught up.`,

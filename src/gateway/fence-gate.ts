@@ -325,10 +325,15 @@ export class FenceGate {
   /** Which rows' changes something in flight has to end for: entering a flip, a new owner, a new read-only. A cancel frees. */
   #require(before: Ownership | undefined, row: Ownership): void {
     if (before === undefined || before.epoch === row.epoch) return
+    // A new tenure of the same owner, PostgreSQL: another backfill has begun, and nothing changes for who works there.
+    const sameHome = row.owner === 'source' && before.owner === 'source'
     const changes =
-      row.phase !== 'steady' || row.tenure !== before.tenure || row.owner !== before.owner || (row.readOnly && !before.readOnly)
+      row.phase !== 'steady' ||
+      row.owner !== before.owner ||
+      (row.tenure !== before.tenure && !sameHome) ||
+      (row.readOnly && !before.readOnly)
     if (changes) this.#mustEnd.set(row.slot, row.epoch)
-    else if (!(row.readOnly && this.#mustEnd.has(row.slot))) this.#mustEnd.delete(row.slot)
+    else if (row.tenure === before.tenure && !(row.readOnly && this.#mustEnd.has(row.slot))) this.#mustEnd.delete(row.slot)
   }
 
   #busy(slot: SlotId, epoch: Epoch): boolean {

@@ -1,36 +1,24 @@
 // Promises: a backfill's ranges in PostgreSQL, shared by many workers (`for update skip locked`), so that a crash loses none. It is
-// the journal that src/sync's backfill asks for.
+// the journal that src/sync's backfill asks for. Only the newest backfill has work to give: a later one has another tenure, and what
+// the one before still copied could be a row that was deleted since (INV-4).
+import { SwitchbackError } from '../model/errors.ts'
 import { formatLsn, type Lsn, parseLsn } from '../model/ids.ts'
 import type { KeyRange } from '../model/source.ts'
 import type { Session, TextRow } from './session.ts'
 
-export interface BackfillState {
-  readonly id: number
-  readonly consistentPoint: Lsn
-  readonly done: boolean
-}
-
 /** A claim without progress for so long is open again: two workers on one range are harmless (INV-4). */
 const CLAIM_EXPIRY_MS = 30_000
 
-export async function newestBackfill(session: Session): Promise<BackfillState | null> {
-  const [row] = await session.query(
-    'select id, consistent_point, ended_at is not null as done from switchback.backfill order by id desc limit 1',
+const NEWEST = '$1 = (select max(b.id) from switchback.backfill b)'
+const NEWEST_OF_ROW = 'backfill = (select max(b.id) from switchback.backfill b)'
+
+/** For when nobody else is at work: the claims of who has died are open at once. Returns how many. */
+export async function reopenClaims(session: Session, backfill: number): Promise<number> {
+  const rows = await session.query(
+    `update switchback.backfill_range set state = 'open', worker = null where backfill = $1 and state = 'taken' returning id`,
+    [backfill],
   )
-  if (row === undefined) return null
-  return { id: Number(row['id']), consistentPoint: parseLsn(row['consistent_point']!), done: row['done'] === 't' }
-}
-
-export async function beginBackfill(session: Session, consistentPoint: Lsn): Promise<BackfillState> {
-  const [row] = await session.query('insert into switchback.backfill (consistent_point) values ($1) returning id', [
-    formatLsn(consistentPoint),
-  ])
-  return { id: Number(row!['id']), consistentPoint, done: false }
-}
-
-export async function endBackfill(session: Session, id: number): Promise<void> {
-  await session.query('update switchback.backfill set ended_at = coalesce(ended_at, clock_timestamp()) where id = $1', [id])
-  await session.query('select pg_notify($1, $2)', ['switchback_lease', 'backfill'])
+  return rows.length
 }
 
 export function backfillRanges(session: Session, backfill: number) {
@@ -57,24 +45,26 @@ export function backfillRanges(session: Session, backfill: number) {
             set state = 'taken', worker = $2, claimed_at = clock_timestamp(), claims = claims + 1
           where r.id = (
             select id from switchback.backfill_range
-             where backfill = $1
+             where backfill = $1 and ${NEWEST}
                and (state = 'open' or state = 'taken' and claimed_at < clock_timestamp() - $3 * interval '1 millisecond')
              order by id limit 1 for update skip locked)
         returning id, table_name, to_json(from_key)::text as from_key, to_json(to_key)::text as to_key, rows, bytes, claims`,
         [backfill, worker, CLAIM_EXPIRY_MS],
       )
-      return row === undefined ? null : rangeOf(row)
+      if (row !== undefined) return rangeOf(row)
+      if (!(await one(`select 1 where ${NEWEST}`, [backfill]))) throw new SwitchbackError('BACKFILL_SUPERSEDED', { backfill })
+      return null
     },
     progress: (id: number, worker: string, at: { readonly after: readonly string[]; readonly rows: number; readonly bytes: number }) =>
       one(
         `update switchback.backfill_range set from_key = $3, rows = $4, bytes = $5, claimed_at = clock_timestamp()
-          where id = $1 and worker = $2 and state = 'taken' returning 1`,
+          where id = $1 and worker = $2 and state = 'taken' and ${NEWEST_OF_ROW} returning 1`,
         [id, worker, [...at.after], at.rows, at.bytes],
       ),
     done: (id: number, worker: string, result: { readonly rows: number; readonly bytes: number; readonly snapshotLsn: Lsn | null }) =>
       one(
         `update switchback.backfill_range set state = 'done', rows = $3, bytes = $4, snapshot_lsn = $5
-          where id = $1 and worker = $2 and state = 'taken' returning 1`,
+          where id = $1 and worker = $2 and state = 'taken' and ${NEWEST_OF_ROW} returning 1`,
         [id, worker, result.rows, result.bytes, result.snapshotLsn === null ? null : formatLsn(result.snapshotLsn)],
       ),
     async release(id: number, worker: string): Promise<void> {

@@ -1,6 +1,7 @@
 // Promises: the tables of the control schema `switchback`, one upgrade an entry. An entry that has shipped is never edited: a later
 // one changes what it made. Every table carries its own documentation as a comment in PostgreSQL.
 
+import { BACKFILL_UPGRADE } from './schema-backfill.ts'
 import { PROBE_TABLES } from './schema-probe.ts'
 import { WORK_TABLES } from './schema-work.ts'
 
@@ -159,4 +160,5 @@ comment on table switchback.poison is 'Aggregates whose next target transaction 
 `,
   WORK_TABLES,
   PROBE_TABLES,
+  BACKFILL_UPGRADE,
 ]

@@ -1,80 +1,179 @@
-// Promises: after a second backfill, rows of source-owned slots whose stamp lies below the new tenure's base are tombstones: the
-// snapshot did not have them, so they were deleted while nobody listened (protocols.md, Forward sync; faults.md 55). Idempotent; a
-// row that the stream writes meanwhile has a higher stamp and stays (INV-4).
+// Promises: after a later backfill, rows of its slots whose stamp lies below its tenure's base are tombstones: the snapshot did not
+// have them, so they were deleted while nobody listened (protocols.md, Forward sync; faults.md 55). Idempotent, and resumed part by
+// part: a part counts as swept when all of its tombstones are durable. What has a higher stamp stays (INV-4).
 import { setMaxListeners } from 'node:events'
 import type { Clock } from '../lib/clock.ts'
+import { Signal } from '../lib/latch.ts'
 import type { Random } from '../lib/prng.ts'
 import type { SlotId, Stamp } from '../model/ids.ts'
 import type { AggregateKey } from '../model/key.ts'
-import type { Mapping } from '../model/mapping.ts'
+import type { Mapping, TableName } from '../model/mapping.ts'
 import type { Target } from '../model/target.ts'
 import { createFolder } from './fold.ts'
 import { ABORTED, nameOf, untilDone } from './retry.ts'
 import { RowWriter, type RowWriterLimits } from './row-writer.ts'
 
+/** Which parts are swept: a table's rows are divided into `segments` parts. */
+export interface SweepJournal {
+  isSwept(table: TableName, segment: number): Promise<boolean>
+  swept(table: TableName, segment: number, tombstones: number): Promise<void>
+}
+
+export interface SweepProgress {
+  readonly parts: number
+  readonly partsDone: number
+  readonly rowsSeen: number
+  readonly tombstones: number
+}
+
 export interface SweepOptions {
   readonly target: Pick<Target, 'putRows' | 'scanRows'>
   readonly mapping: Mapping
+  readonly journal: SweepJournal
   readonly slotOf: (key: AggregateKey) => SlotId
-  /** The new tenure's base; null: the target owns the slot, its rows stay. */
+  /** The tenure's base; null: not a slot of this backfill, its rows stay. */
   readonly stampOf: (slot: SlotId) => Stamp | null
   readonly segments: number
+  /** Parts that are scanned at once. */
+  readonly scansMax: number
   readonly limits: RowWriterLimits
+  readonly progress?: (progress: SweepProgress) => void
   readonly clock: Clock
   readonly random: Random
 }
 
-export interface SweepResult {
+export interface SweepResult extends SweepProgress {
   readonly complete: boolean
-  readonly rowsSeen: number
-  readonly tombstones: number
   readonly retries: Readonly<Record<string, number>>
 }
 
-export async function sweepBelowBase(options: SweepOptions, signal: AbortSignal): Promise<SweepResult> {
-  const stop = new AbortController()
-  const inner = AbortSignal.any([signal, stop.signal])
-  setMaxListeners(0, inner)
-  const retries: Record<string, number> = {}
-  let failure: { readonly error: unknown } | null = null
-  let rowsSeen = 0
-  let tombstones = 0
-  const { target, mapping, limits, clock, random } = options
-  const { rowId } = createFolder(mapping)
-  const fail = (error: unknown) => {
-    failure ??= { error }
-    stop.abort()
+export const SWEEP_LIMITS: RowWriterLimits = {
+  batchRowsMax: 100,
+  batchesInFlightMax: 16,
+  pendingRowsMax: 8_000,
+  backoff: { firstMs: 10, capMs: 5_000 },
+}
+
+export function sweepBelowBase(options: SweepOptions, signal: AbortSignal): Promise<SweepResult> {
+  return new Sweep(options, signal).run()
+}
+
+interface Part {
+  readonly table: TableName
+  readonly segment: number
+  /** Over all tries. */
+  rowsSeen: number
+  tombstones: number
+}
+
+class Sweep {
+  readonly #options: SweepOptions
+  readonly #stop = new AbortController()
+  readonly #signal: AbortSignal
+  readonly #writer: RowWriter
+  readonly #rowId: ReturnType<typeof createFolder>['rowId']
+  readonly #retries: Record<string, number> = {}
+  #failure: { readonly error: unknown } | null = null
+  #counts: SweepProgress
+
+  constructor(options: SweepOptions, signal: AbortSignal) {
+    this.#options = options
+    this.#signal = AbortSignal.any([signal, this.#stop.signal])
+    setMaxListeners(0, this.#signal)
+    this.#rowId = createFolder(options.mapping).rowId
+    this.#counts = { parts: options.mapping.tables.length * options.segments, partsDone: 0, rowsSeen: 0, tombstones: 0 }
+    const { target, limits, clock, random } = options
+    this.#writer = new RowWriter({ target, limits, clock, random, onFailure: (error) => this.#fail(error), signal: this.#signal })
   }
-  const writer = new RowWriter({ target, limits, clock, random, onFailure: fail, signal: inner })
-  const onRetry = (error: unknown) => {
-    retries[nameOf(error)] = (retries[nameOf(error)] ?? 0) + 1
+
+  async run(): Promise<SweepResult> {
+    const { mapping, segments, scansMax } = this.#options
+    const parts = mapping.tables.flatMap(({ name }) =>
+      Array.from({ length: segments }, (_, segment): Part => ({ table: name, segment, rowsSeen: 0, tombstones: 0 })),
+    )
+    let next = 0
+    const work = async () => {
+      while (next < parts.length && !this.#signal.aborted) await this.#part(parts[next++]!).catch((error: unknown) => this.#fail(error))
+    }
+    await Promise.all(Array.from({ length: scansMax }, work))
+    this.#stop.abort()
+    await this.#writer.quiet()
+    if (this.#failure !== null) throw this.#failure.error
+    for (const [name, n] of Object.entries(this.#writer.counts().retries)) this.#retries[name] = (this.#retries[name] ?? 0) + n
+    return { ...this.#counts, complete: this.#counts.partsDone === parts.length, retries: this.#retries }
   }
-  const sweep = async (table: string, segment: number): Promise<void> => {
-    for await (const batch of target.scanRows({ table, segment, segments: options.segments, signal: inner })) {
-      rowsSeen += batch.length
-      for (const row of batch) {
-        if (row.values === null) continue
-        const stamp = options.stampOf(options.slotOf(row.key))
-        if (stamp === null || row.stamp >= stamp) continue
-        await writer.room()
-        if (inner.aborted) return
-        tombstones++
-        const put = { table, key: row.key, clustering: row.clustering, values: null, stamp, mark: false }
-        writer.put(rowId(table, row.key, row.clustering), put, { remaining: 1, onDurable: () => undefined })
+
+  #fail(error: unknown): void {
+    this.#failure ??= { error }
+    this.#stop.abort()
+  }
+
+  async #part(part: Part): Promise<void> {
+    const { journal, progress } = this.#options
+    const before = await this.#retried(() => journal.isSwept(part.table, part.segment))
+    if (before === ABORTED) return
+    if (!before) {
+      if ((await this.#retried(() => this.#scan(part))) === ABORTED || this.#signal.aborted) return
+      if ((await this.#retried(() => journal.swept(part.table, part.segment, part.tombstones))) === ABORTED) return
+    }
+    const { partsDone, rowsSeen, tombstones } = this.#counts
+    this.#counts = {
+      ...this.#counts,
+      partsDone: partsDone + 1,
+      rowsSeen: rowsSeen + part.rowsSeen,
+      tombstones: tombstones + part.tombstones,
+    }
+    progress?.(this.#counts)
+  }
+
+  /** Ends when every tombstone that it put is durable, also where the scan broke off: the next try does not find these again. */
+  async #scan(part: Part): Promise<void> {
+    const { target, segments, slotOf, stampOf } = this.#options
+    const { table, segment } = part
+    const durable = new Signal()
+    const waiter = { remaining: 1, onDurable: () => durable.notify() }
+    const allDurable = durable.next(this.#signal)
+    try {
+      for await (const batch of target.scanRows({ table, segment, segments, signal: this.#signal })) {
+        part.rowsSeen += batch.length
+        for (const { key, clustering, values, stamp: found } of batch) {
+          if (values === null) continue
+          const stamp = stampOf(slotOf(key))
+          if (stamp === null || found >= stamp) continue
+          await this.#writer.room()
+          if (this.#signal.aborted) return
+          part.tombstones++
+          waiter.remaining++
+          this.#writer.put(this.#rowId(table, key, clustering), { table, key, clustering, values: null, stamp, mark: false }, waiter)
+        }
+      }
+    } finally {
+      if (--waiter.remaining > 0) await allDurable
+    }
+  }
+
+  #retried<T>(attempt: () => Promise<T>): Promise<T | typeof ABORTED> {
+    const { clock, random, limits } = this.#options
+    const onRetry = (error: unknown) => {
+      this.#retries[nameOf(error)] = (this.#retries[nameOf(error)] ?? 0) + 1
+    }
+    return untilDone(attempt, { clock, random, backoff: limits.backoff, onRetry }, this.#signal)
+  }
+}
+
+/** The highest stamp of the target's rows and tombstones in these slots: known only by looking, where WAL positions went back. */
+export async function highestStamp(
+  options: Pick<SweepOptions, 'target' | 'mapping' | 'slotOf' | 'segments'> & { readonly counts: (slot: SlotId) => boolean },
+  signal: AbortSignal,
+): Promise<Stamp> {
+  const { target, mapping, segments } = options
+  let highest = 0n
+  for (const { name: table } of mapping.tables) {
+    for (let segment = 0; segment < segments; segment++) {
+      for await (const batch of target.scanRows({ table, segment, segments, signal })) {
+        for (const row of batch) if (row.stamp > highest && options.counts(options.slotOf(row.key))) highest = row.stamp
       }
     }
   }
-  const jobs = mapping.tables.flatMap((table) => Array.from({ length: options.segments }, (_, segment) => ({ table: table.name, segment })))
-  let complete = true
-  for (const { table, segment } of jobs) {
-    const outcome = await untilDone(() => sweep(table, segment), { clock, random, backoff: limits.backoff, onRetry }, inner).catch(fail)
-    if (outcome === ABORTED || inner.aborted) complete = false
-  }
-  await writer.settled()
-  if (inner.aborted) complete = false
-  stop.abort()
-  await writer.quiet()
-  if (failure !== null) throw (failure as { readonly error: unknown }).error
-  for (const [name, n] of Object.entries(writer.counts().retries)) retries[name] = (retries[name] ?? 0) + n
-  return { complete, rowsSeen, tombstones, retries }
+  return highest
 }

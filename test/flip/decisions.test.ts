@@ -68,6 +68,7 @@ test('poison keeps its slot on the target; the other slots go back (INV-11, faul
       epoch: 2,
       forwardLagMs: undefined,
       backfillDone: true,
+      forwardStopped: null,
       guardProblems: [],
       catalogUnchanged: undefined,
       wayBackProven: false,

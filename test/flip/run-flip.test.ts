@@ -13,6 +13,7 @@ const READY: Omit<FlipObservation, 'rows' | 'leases' | 'epoch'> = {
   poison: [],
   forwardLagMs: 5,
   backfillDone: true,
+  forwardStopped: null,
   guardProblems: [],
   catalogUnchanged: true,
   wayBackProven: true,

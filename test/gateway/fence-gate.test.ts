@@ -23,10 +23,10 @@ function world(unroutableReads: 'refuse' | 'stale-ok' = 'refuse') {
     gate,
     lease: lease as LeaseHandle & { over: boolean },
     /** Changes one slot and installs the view; its epoch. */
-    change(slot: number, owner: Owner, phase: Phase, more: { readOnly?: boolean; pins?: Pin[] } = {}): number {
+    change(slot: number, owner: Owner, phase: Phase, more: { readOnly?: boolean; pins?: Pin[]; newTenure?: boolean } = {}): number {
       const before = view.ownership(slot)
       epoch++
-      const tenure = before?.owner === owner ? before.tenure : epoch
+      const tenure = before?.owner === owner && !more.newTenure ? before.tenure : epoch
       const changed = { ...row(slot, owner, phase, epoch, tenure), readOnly: more.readOnly ?? false }
       view = view.with({ epoch, bindingEpoch: 1, rows: [changed], pins: more.pins ?? [] })
       gate.install(view, lease)
@@ -215,4 +215,20 @@ test('what touches any slot waits for flips, is refused once something has moved
   stale.change(1, 'target', 'steady')
   assert.equal(stale.gate.decide(read('all')).kind, 'source')
   assert.equal(stale.gate.decide(write('all')).kind, 'refuse')
+})
+
+test('a new tenure of PostgreSQL, as another backfill opens it, waits for no open transaction: a rollback of other slots is not held up', () => {
+  const { gate, change } = world()
+  const open = gate.beginSource({ explicit: true })
+  gate.touch(open, write(1))
+  const again = change(1, 'source', 'steady', { newTenure: true })
+  assert.equal(gate.ackable(), again)
+  gate.seal(again)
+  assert.equal(code(gate.join(open, write(1))), null)
+  // A flip still waits for it, also when a new tenure comes in between.
+  change(1, 'source', 'parking')
+  change(2, 'source', 'steady', { newTenure: true })
+  assert.equal(gate.ackable(), null)
+  open.end()
+  assert.notEqual(gate.ackable(), null)
 })

@@ -1,10 +1,9 @@
 // Promises: a database with two mapped tables (one partitioned), the control schema, and leaders, gateways and a guard over it.
 import pg from 'pg'
-import { parseLsn } from '../../src/model/ids.ts'
 import type { ColumnMapping, KeyType, Mapping, TableMapping } from '../../src/model/mapping.ts'
 import { createGatewayControl, type PostgresGatewayControl } from '../../src/store/gateway-control.ts'
 import { type LeaderOptions, type PostgresLeaderControl, takeLead } from '../../src/store/leader-control.ts'
-import { installControl, openFirstTenure } from '../../src/store/schema.ts'
+import { installControl } from '../../src/store/schema.ts'
 import { controlConnector } from '../../src/store/session.ts'
 import { type TestDatabase, testDatabase } from '../support/postgres.ts'
 
@@ -52,7 +51,10 @@ export async function controlWorld(options: { readonly sql?: string; readonly ta
       if (leader === null) throw new Error('another one leads')
       opened.push(leader)
       const { rows } = await admin.query('select 1 from switchback.tenure where first_lsn is null limit 1')
-      if (rows.length > 0) await openFirstTenure(admin, { token: leader.token, consistentPoint: parseLsn('0/1000') })
+      if (rows.length > 0)
+        await admin.query(`select switchback.begin_backfill($1, '0/1000', s.epoch, 'system', 1, null) from switchback.state s`, [
+          leader.token,
+        ])
       return leader
     },
     gateway() {

@@ -3,7 +3,6 @@ import { test } from 'node:test'
 import { parseLsn } from '../../src/model/ids.ts'
 import { takeLead } from '../../src/store/leader-control.ts'
 import { leaderApplicationName } from '../../src/store/leadership.ts'
-import { openFirstTenure } from '../../src/store/schema.ts'
 import { controlConnector } from '../../src/store/session.ts'
 import { fenced, flipped } from '../guard/flips.ts'
 import { eventually } from '../support/eventually.ts'
@@ -53,15 +52,16 @@ test('an old leader that wakes finds its token stale in every act, and nothing i
     announce_end: '',
     append_journal: `'note', '{}'`,
     assert_leader: '',
+    begin_backfill: `'0/5', 1000, 'system', 1, null`,
     bind: '',
     cancel_flip: `'${flip.id}', 'x'`,
     commit_flip: `'${flip.id}', 9`,
     end_leases: `array['${lease}'], array[0::bigint]`,
     finish_flip: `'${flip.id}', '[]'`,
-    open_tenures: `'0/5', null`,
     set_phase: `'${flip.id}', 'parking'`,
     set_read_only: 'array[1], true',
     split_pin: `'1'`,
+    stop_forward: `1, 'x', true`,
     write_intent: `'target', array[9], 1000`,
     write_marker: `'${flip.id}'`,
   }
@@ -79,7 +79,6 @@ test('an old leader that wakes finds its token stale in every act, and nothing i
   }
   assert.deepEqual((await world.admin.query('select switchback.beat($1) as leads', [old.token])).rows, [{ leads: false }])
   await assert.rejects(old.setPhase(flip, 'parking'), { code: 'TOKEN_STALE' })
-  await assert.rejects(openFirstTenure(world.admin, { token: old.token, consistentPoint: parseLsn('0/5') }), { code: 'TOKEN_STALE' })
   assert.deepEqual((await world.admin.query('select epoch, binding_epoch from switchback.state')).rows, before)
 })
 
@@ -232,18 +231,4 @@ test('the highest applied version counts only the slots and their present tenure
   await world.admin.query(`insert into switchback.applied (key, slot, tenure, version, txn_id)
     values ('a', 1, 1, 7, 'x'), ('b', 1, 0, 90, 'x'), ('c', 2, 1, 80, 'x'), ('d', 1, 1, 5, 'x')`)
   assert.deepEqual([await leader.highestApplied([1]), await leader.highestApplied([1, 2]), await leader.highestApplied([3])], [7, 80, 0])
-})
-
-test('a second backfill opens a new tenure for source-owned slots only, above every stamp', async () => {
-  await using world = await controlWorld()
-  const leader = await world.leader()
-  await flipped(leader, [1])
-  const before = await leader.view()
-  const point = parseLsn('FF/0')
-  const options = { token: leader.token, consistentPoint: point, highestStamp: 1_000_000_000_000n }
-  const epoch = await openFirstTenure(world.admin, options)
-  assert.equal(await openFirstTenure(world.admin, options), epoch)
-  const view = await leader.view()
-  assert.deepEqual(view.ownership(1), before.ownership(1))
-  assert.deepEqual(view.ownership(2), { ...before.ownership(2)!, epoch, tenure: epoch, base: 1_000_000_000_001n })
 })

@@ -211,15 +211,17 @@ test('after a second backfill, what lies below the new base was deleted meanwhil
       target,
       mapping: ONLY_ENTRIES,
       slotOf: slotOfKey,
+      journal: { isSwept: async () => false, swept: async () => undefined },
       stampOf: (slot) => (slot === 3 ? null : BASE),
       segments: 3,
+      scansMax: 2,
       limits: { batchRowsMax: 10, batchesInFlightMax: 2, pendingRowsMax: 100, backoff: { firstMs: 1, capMs: 5 } },
       clock: systemClock,
       random: seededRandom(1),
     },
     AbortSignal.timeout(5_000),
   )
-  assert.deepEqual({ ...result, retries: {} }, { complete: true, rowsSeen: 4, tombstones: 1, retries: {} })
+  assert.deepEqual({ ...result, retries: {} }, { complete: true, parts: 3, partsDone: 3, rowsSeen: 4, tombstones: 1, retries: {} })
   const state = Object.fromEntries(
     [...target.rows.values()].map((row) => [`${row.key}.${row.clustering[0]}`, row.values === null ? row.stamp : 'there']),
   )

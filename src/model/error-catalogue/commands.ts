@@ -32,6 +32,25 @@ export const COMMAND_ERRORS = {
     message: 'key {key} is being moved, is read-only, or has no owner that is known just now',
     remedy: 'The row was left as it is. Run `switchback parity --repair --apply` again.',
   },
+  POISON_UNKNOWN: {
+    kind: 'operator',
+    sqlstate: '22023',
+    message: 'there is no poison of {what}',
+    remedy: 'Nothing was changed. `switchback poison` lists the keys that are halted.',
+  },
+  POISON_STAYS: {
+    kind: 'transient',
+    sqlstate: '55000',
+    message: 'PostgreSQL refuses it still: {refusals}',
+    remedy: 'Nothing of these keys was applied, skipped or lost; they are halted as before. Mend the cause and try again.',
+  },
+  POISON_PENDING: {
+    kind: 'transient',
+    sqlstate: '57014',
+    message: 'key {keys} has not been tried yet after {waitedMs} ms',
+    remedy:
+      'The order stands: the leading controller tries as soon as it can. See `switchback status` whether one leads, and `switchback poison` what came of it.',
+  },
   PARITY_TOO_EARLY: {
     kind: 'operator',
     sqlstate: '55000',

@@ -60,13 +60,15 @@ export const SOURCE_ERRORS = {
     kind: 'lost',
     sqlstate: '55000',
     message: 'the replication slot {slot} is not there',
-    remedy: 'The sync has stopped, parity is invalid, no canary may start. Keys on the target are served as before. Run a new backfill.',
+    remedy:
+      'The sync has stopped, parity is invalid, no canary may start. Keys on the target are served as before. Run `switchback backfill --again`.',
   },
   SLOT_LOST: {
     kind: 'lost',
     sqlstate: '55000',
     message: 'the replication slot {slot} is lost: {reason}',
-    remedy: 'The sync has stopped, parity is invalid, no canary may start. Keys on the target are served as before. Run a new backfill.',
+    remedy:
+      'The sync has stopped, parity is invalid, no canary may start. Keys on the target are served as before. Run `switchback backfill --again`.',
   },
   SLOT_IN_USE: {
     kind: 'transient',

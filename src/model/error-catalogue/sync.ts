@@ -19,19 +19,22 @@ export const SYNC_ERRORS = {
     kind: 'operator',
     sqlstate: '55000',
     message: 'an update of {table} at {lsn} changed the key of a row and left the large column {column} out of the stream',
-    remedy: 'The forward sync stopped before a wrong row was written. Set REPLICA IDENTITY FULL on the table and start a new backfill.',
+    remedy:
+      'The forward sync stopped before a wrong row was written. Set REPLICA IDENTITY FULL on the table and run `switchback backfill --again`.',
   },
   ROW_KEY_MISSING: {
     kind: 'operator',
     sqlstate: '55000',
     message: 'a change of {table} at {lsn} does not carry the key column {column}',
-    remedy: 'The forward sync stopped before a wrong row was written. Give the table a usable replica identity and start a new backfill.',
+    remedy:
+      'The forward sync stopped before a wrong row was written. Give the table a usable replica identity and run `switchback backfill --again`.',
   },
   STREAM_TABLE_UNKNOWN: {
     kind: 'operator',
     sqlstate: '55000',
     message: 'the stream at {lsn} changes {table} with {columns} columns, which is not as mapped',
-    remedy: 'The forward sync stopped before a wrong row was written. Plan again from the live catalog and start a new backfill.',
+    remedy:
+      'The forward sync stopped before a wrong row was written. Plan again from the live catalog and run `switchback backfill --again`.',
   },
   FEED_FRAME_INVALID: {
     kind: 'transient',
