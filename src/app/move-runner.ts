@@ -5,6 +5,7 @@ import type { Logger } from 'pino'
 import { inBatches } from '../flip/batches.ts'
 import type { FlipParts } from '../flip/parts.ts'
 import { runFlip } from '../flip/run-flip.ts'
+import type { FlipParked } from '../model/control.ts'
 import { hasCode } from '../model/errors.ts'
 import type { SlotId } from '../model/ids.ts'
 import type { Job, JobArguments, Jobs } from '../store/jobs.ts'
@@ -16,6 +17,8 @@ interface FlipDone {
   readonly to: string
   readonly slots: number
   readonly windowMs: number
+  /** What the gateways saw of it; null: none has told yet. */
+  readonly parked: FlipParked | null
 }
 
 export interface MoveParts {
@@ -27,11 +30,16 @@ export interface MoveParts {
   /** Before the first key may go to the target. */
   arm(signal: AbortSignal): Promise<readonly string[]>
   setReadOnly(slots: readonly SlotId[], readOnly: boolean, signal: AbortSignal): Promise<number>
+  /** By flip, as far as gateways have told. */
+  parked(flips: readonly string[]): Promise<ReadonlyMap<string, FlipParked>>
 }
 
 /** A flip that was cancelled (a long transaction, a gateway that restarted) is tried again so often before the order fails. */
 const CANCELLED_TRIES_MAX = 6
 const RETRY_MS = 250
+/** Gateways tell what they saw of a flip a little after it; the order waits so long for the last one's. */
+const PARKED_WAIT_MS = 500
+const PARKED_LOOK_MS = 10
 
 export async function runMoveJob(parts: MoveParts, job: Job, move: Move, signal: AbortSignal): Promise<void> {
   const { jobs, token, flips, log } = parts
@@ -47,10 +55,26 @@ export async function runMoveJob(parts: MoveParts, job: Job, move: Move, signal:
     const result = await flipUntilDone(parts, move, batch, signal)
     if (signal.aborted) return
     held.push(...result.held)
-    done.push({ id: result.flip.id, to: move.to, slots: result.flip.slots.length, windowMs: Math.round(result.windowMs * 10) / 10 })
+    const windowMs = Math.round(result.windowMs * 10) / 10
+    done.push({ id: result.flip.id, to: move.to, slots: result.flip.slots.length, windowMs, parked: null })
   }
   if (move.readOnlyFirst) await parts.setReadOnly(move.slots, false, signal)
-  await jobs.end(job.id, token, 'done', { flips: done, held, durationMs: Math.round(flips.clock.monotonicMs() - startedMs) })
+  const durationMs = Math.round(flips.clock.monotonicMs() - startedMs)
+  await jobs.end(job.id, token, 'done', { flips: await withParked(parts, done, signal), held, durationMs })
+}
+
+async function withParked(parts: MoveParts, done: readonly FlipDone[], signal: AbortSignal): Promise<readonly FlipDone[]> {
+  const last = done.at(-1)
+  if (last === undefined) return done
+  const { clock, control } = parts.flips
+  const untilMs = clock.monotonicMs() + PARKED_WAIT_MS
+  const gateways = (await control.leases()).filter((lease) => !lease.over).length
+  for (;;) {
+    const parked = await parts.parked(done.map((flip) => flip.id))
+    if ((parked.get(last.id)?.gateways ?? 0) >= gateways || signal.aborted || clock.monotonicMs() >= untilMs)
+      return done.map((flip) => ({ ...flip, parked: parked.get(flip.id) ?? null }))
+    await clock.sleep(PARKED_LOOK_MS, signal)
+  }
 }
 
 async function movable(parts: MoveParts, move: Move): Promise<SlotId[]> {

@@ -17,6 +17,7 @@ import { createJobs } from '../store/jobs.ts'
 import { type PostgresLeaderControl, takeLead } from '../store/leader-control.ts'
 import { leaderApplicationName } from '../store/leadership.ts'
 import { trimLeases } from '../store/lease-history.ts'
+import { readParked } from '../store/parked.ts'
 import { writeReport } from '../store/reports.ts'
 import { controlConnector } from '../store/session.ts'
 import { arm } from './arming.ts'
@@ -176,6 +177,7 @@ async function workAsLeader(
           jobs,
           token: control.token,
           flips: parts,
+          parked: (flips) => readParked(workspace.session, flips),
           slotsPerFlip: workspace.config.controller?.slotsPerFlip ?? SLOTS_PER_FLIP,
           log,
           async arm(armSignal) {

@@ -94,6 +94,7 @@ export async function runGateway(options: GatewayRunOptions): Promise<RunningGat
         },
         look: (seen) => control.look(seen),
         ack: (ack) => control.ack(ack),
+        parked: (report) => control.parked(report),
         release: (lease) => control.release(lease),
         onWake: (call) => control.onWake(call),
       },

@@ -1,6 +1,8 @@
 // Promises: one look at the move as the control schema has it, with the age of what the leader said (INV-10: old evidence is unknown).
+import type { FlipParked } from '../model/control.ts'
 import { parseLsn } from '../model/ids.ts'
 import { backfillRanges } from '../store/backfill-ranges.ts'
+import { readParked } from '../store/parked.ts'
 import { readReport } from '../store/reports.ts'
 import type { Session } from '../store/session.ts'
 import { countViolations, frozenSlots } from '../store/violations.ts'
@@ -31,6 +33,8 @@ export interface Status {
   readonly syncs: Readonly<Record<string, unknown>> | null
   readonly jobs: readonly { readonly id: number; readonly order: string; readonly state: string; readonly progress: unknown }[]
   readonly openFlips: readonly { readonly id: string; readonly to: string; readonly state: string; readonly slots: number }[]
+  /** Those that ended last, the newest first. */
+  readonly lastFlips: readonly FlipEnded[]
   readonly poison: readonly { readonly key: string; readonly slot: number; readonly sqlstate: string; readonly message: string }[]
   readonly violations: number
   /** Slots that PostgreSQL took a write to while the target owned them: they do not go to the target. */
@@ -39,6 +43,17 @@ export interface Status {
   readonly notReadyBecause: readonly string[]
 }
 
+export interface FlipEnded {
+  readonly id: string
+  readonly to: string
+  readonly state: string
+  readonly slots: number
+  readonly startedAt: string
+  /** How long the gateways held statements back for it; null: none has told (INV-10). */
+  readonly parked: FlipParked | null
+}
+
+const LAST_FLIPS = 16
 /** A report older than this says nothing about now. */
 const REPORT_FRESH_MS = 3_000
 
@@ -86,6 +101,7 @@ export async function readStatus(session: Session, slotName: string): Promise<St
       progress: JSON.parse(row['progress']!) as unknown,
     })),
     openFlips: openFlips.map((row) => ({ id: row['id']!, to: row['owner_to']!, state: row['state']!, slots: Number(row['n']) })),
+    lastFlips: await lastFlips(session),
     poison: poison.map((row) => ({ key: row['key']!, slot: Number(row['slot']), sqlstate: row['sqlstate']!, message: row['message']! })),
     violations: await countViolations(session),
     frozenSlots: frozen,
@@ -117,6 +133,24 @@ function notReady(seen: {
   if (seen.poison > 0) because.push(`${seen.poison} aggregates could not be written back to PostgreSQL.`)
   if (seen.frozen > 0) because.push(`${seen.frozen} slots are frozen: PostgreSQL took writes to them while the target owned them.`)
   return because
+}
+
+async function lastFlips(session: Session): Promise<FlipEnded[]> {
+  const rows = await session.query(
+    `select id, owner_to, state, cardinality(slots) as n, started_at from switchback.flip
+      where state in ('cancelled', 'routed') order by number desc limit $1`,
+    [LAST_FLIPS],
+  )
+  const ids = rows.map((row) => row['id']!)
+  const parked = await readParked(session, ids)
+  return rows.map((row) => ({
+    id: row['id']!,
+    to: row['owner_to']!,
+    state: row['state']!,
+    slots: Number(row['n']),
+    startedAt: row['started_at']!,
+    parked: parked.get(row['id']!) ?? null,
+  }))
 }
 
 const STATES: Record<BackfillStanding['kind'], Status['backfill']['state']> = {

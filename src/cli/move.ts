@@ -2,6 +2,7 @@
 
 import { placeOrder } from '../app/place-order.ts'
 import { openWorkspace } from '../app/workspace.ts'
+import type { FlipParked } from '../model/control.ts'
 import { SwitchbackError } from '../model/errors.ts'
 import type { KeyType } from '../model/mapping.ts'
 import type { JobArguments } from '../store/jobs.ts'
@@ -13,6 +14,7 @@ export interface FlipSummary {
   readonly to: string
   readonly slots: number
   readonly windowMs: number
+  readonly parked: FlipParked | null
 }
 
 export interface MoveResult {
@@ -53,5 +55,17 @@ function tellMove({ out }: CommandContext, to: string, result: MoveResult): void
   out.line(
     `${slots} slots are now owned by the ${to === 'source' ? 'source (PostgreSQL)' : 'target'}: ${result.flips.length} flips in ${result.durationMs} ms, the longest window ${Math.round(longest)} ms.`,
   )
+  if (result.flips.length > 0) out.line(parkedSentence(result.flips.map((flip) => flip.parked)))
   for (const { slot, because } of result.held) out.line(`Slot ${slot} stays where it is: ${because}.`)
+}
+
+/** What the gateways saw of flips, in a sentence. */
+export function parkedSentence(flips: readonly (FlipParked | null)[]): string {
+  const told = flips.filter((parked) => parked !== null)
+  if (told.length === 0) return 'No gateway has told how long it held statements back.'
+  const longest = (of: (parked: FlipParked) => number) => Math.max(...told.map(of))
+  const statements = told.reduce((sum, parked) => sum + parked.statements, 0)
+  const unknown = flips.length - told.length
+  const times = `the longest ${longest((p) => p.maxMs)} ms, half of them at most ${longest((p) => p.p50Ms)} ms, 99 % at most ${longest((p) => p.p99Ms)} ms`
+  return `Gateways held ${statements} statements back${statements === 0 ? '' : `: ${times}`}.${unknown > 0 ? ` Of ${unknown} flips none has told.` : ''}`
 }

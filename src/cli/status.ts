@@ -1,9 +1,10 @@
 // Promises: `switchback status`: who owns what, who serves, how far the syncs are, what is under way, what is in the way.
 import type { Command } from 'commander'
 import { slotNameOf } from '../app/names.ts'
-import { readStatus, type Status } from '../app/status.ts'
+import { type FlipEnded, readStatus, type Status } from '../app/status.ts'
 import { openWorkspace } from '../app/workspace.ts'
 import { type CommandContext, command, handled } from './command.ts'
+import { parkedSentence } from './move.ts'
 import type { ExitCode } from './output.ts'
 
 export function statusCommand(): Command {
@@ -46,6 +47,7 @@ function tellStatus(status: Status): string[] {
         ]),
     ...status.jobs.map((job) => `Job ${job.id}: ${job.order}, ${job.state}.`),
     ...status.openFlips.map((flip) => `Flip ${flip.id} to the ${flip.to}: ${flip.state}, ${flip.slots} slots.`),
+    ...status.lastFlips.slice(0, 1).map(lastFlip),
     ...status.poison.map((p) => `Poison: key ${p.key} (slot ${p.slot}) ${p.sqlstate} ${p.message}`),
     ...(status.violations > 0 ? [`VIOLATIONS: ${status.violations} writes reached PostgreSQL while the target owned their keys.`] : []),
     ...(status.frozenSlots.length > 0
@@ -53,6 +55,10 @@ function tellStatus(status: Status): string[] {
       : []),
     status.readyForCanary ? 'Ready for a canary.' : `Not ready for a canary: ${status.notReadyBecause.join(' ')}`,
   ]
+}
+
+function lastFlip({ to, state, slots, startedAt, parked }: FlipEnded): string {
+  return `Last flip: ${slots} slots to the ${to}, ${state}, begun at ${startedAt}. ${parkedSentence([parked])}`
 }
 
 function share(slots: number): string {

@@ -7,6 +7,7 @@ import { SwitchbackError } from '../model/errors.ts'
 import type { FlightCounter, LeaseHandle } from '../model/executor.ts'
 import type { Epoch, SlotId } from '../model/ids.ts'
 import type { Ownership, RoutingView } from '../model/ownership.ts'
+import { ParkTimes } from './park-times.ts'
 
 /** A slot, or every slot: a statement whose keys cannot be told could touch any. */
 export type Touch = SlotId | 'all'
@@ -67,9 +68,12 @@ export class FenceGate {
   readonly #clock: Clock
   readonly #limits: GateLimits
   readonly #unroutableReads: UnroutableReads
+  readonly #onParked: (ms: number) => void
   #view: RoutingView | null = null
   #lease: LeaseHandle | null = null
   #unsettled = new Set<SlotId>()
+  /** Of the flip that ended last here. */
+  #endedEpoch: Epoch = -1
   #moved = 0
   /** Slots on which work begun before the epoch has to end before that epoch is acked. */
   #mustEnd = new Map<SlotId, Epoch>()
@@ -81,10 +85,17 @@ export class FenceGate {
   readonly #flights = new Map<SlotId, number>()
   readonly #parked = new Set<Parked>()
   #parkedBytes = 0
+  readonly parkTimes = new ParkTimes()
   /** Notified when the view changes or work ends: whoever waits for an ack looks again. */
   readonly changed = new Signal()
 
-  constructor(options: { clock: Clock; limits: GateLimits; unroutableReads: UnroutableReads }) {
+  constructor(options: {
+    clock: Clock
+    limits: GateLimits
+    unroutableReads: UnroutableReads
+    onParked?: ((ms: number) => void) | undefined
+  }) {
+    this.#onParked = options.onParked ?? (() => undefined)
     this.#clock = options.clock
     this.#limits = options.limits
     this.#unroutableReads = options.unroutableReads
@@ -135,10 +146,12 @@ export class FenceGate {
     if (before !== null && view.epoch < before.epoch) return
     if (before !== null && view.epoch === before.epoch && view.bindingEpoch === before.bindingEpoch) return
     this.#view = view
+    const inFlip = this.#unsettled
     this.#unsettled = new Set()
     this.#moved = 0
     for (const row of view.rows()) {
       if (row.phase !== 'steady') this.#unsettled.add(row.slot)
+      else if (inFlip.has(row.slot)) this.#flipEnded(row.epoch)
       if (row.owner === 'target') this.#moved++
       this.#require(before?.ownership(row.slot), row)
     }
@@ -171,18 +184,17 @@ export class FenceGate {
   /** Waits while the slot is in flip, in a bounded queue with a deadline; never answers 'park'. */
   async admit(facts: StatementFacts, bytes: number, signal: AbortSignal): Promise<Exclude<Decision, { kind: 'park' }>> {
     const since = this.#clock.monotonicMs()
-    for (;;) {
-      const decision = this.decide(facts)
-      if (decision.kind !== 'park') return decision
-      const leftMs = this.#limits.parkDeadlineMs - (this.#clock.monotonicMs() - since)
-      if (leftMs <= 0) {
-        return refuse(new SwitchbackError('PARK_DEADLINE', { limit: this.#limits.parkDeadlineMs, limitName: 'parkDeadlineMs' }))
+    let parked = false
+    try {
+      for (;;) {
+        const decision = this.decide(facts)
+        if (decision.kind !== 'park') return decision
+        parked = true
+        const refused = await this.#parkOnce(since, bytes, signal)
+        if (refused !== null) return refuse(refused)
       }
-      const full = this.#queueIsFull(bytes)
-      if (full !== null) return refuse(full)
-      await this.#park(bytes, leftMs, signal)
-      if (signal.aborted)
-        return refuse(signal.reason instanceof SwitchbackError ? signal.reason : new SwitchbackError('STATEMENT_CANCELED'))
+    } finally {
+      if (parked) this.#unparked(facts, this.#clock.monotonicMs() - since)
     }
   }
 
@@ -359,6 +371,31 @@ export class FenceGate {
     if (this.#parkedBytes + bytes > queueBytesMax)
       return new SwitchbackError('PARK_FULL', { limit: queueBytesMax, limitName: 'queueBytesMax' })
     return null
+  }
+
+  /** Until something changes; null: look again. */
+  async #parkOnce(since: number, bytes: number, signal: AbortSignal): Promise<SwitchbackError | null> {
+    const { parkDeadlineMs } = this.#limits
+    const leftMs = parkDeadlineMs - (this.#clock.monotonicMs() - since)
+    if (leftMs <= 0) return new SwitchbackError('PARK_DEADLINE', { limit: parkDeadlineMs, limitName: 'parkDeadlineMs' })
+    const full = this.#queueIsFull(bytes)
+    if (full !== null) return full
+    await this.#park(bytes, leftMs, signal)
+    if (!signal.aborted) return null
+    return signal.reason instanceof SwitchbackError ? signal.reason : new SwitchbackError('STATEMENT_CANCELED')
+  }
+
+  #flipEnded(epoch: Epoch): void {
+    this.#endedEpoch = Math.max(this.#endedEpoch, epoch)
+    this.parkTimes.flipEnded(epoch)
+  }
+
+  /** Its row has the epoch of the flip that let it go; one that gave up, of the flip that held it. */
+  #unparked({ touch }: StatementFacts, ms: number): void {
+    const epoch = touch === 'all' ? this.#endedEpoch : (this.#view?.ownership(touch)?.epoch ?? this.#endedEpoch)
+    this.parkTimes.record(epoch, ms)
+    this.#onParked(ms)
+    this.changed.notify()
   }
 
   #park(bytes: number, forMs: number, signal: AbortSignal): Promise<void> {

@@ -19,6 +19,7 @@ import type { GatewayContext, GatewayLog, GatewayMetrics } from './context.ts'
 import { Descriptions } from './descriptions.ts'
 import { FenceGate, type UnroutableReads, type Work } from './fence-gate.ts'
 import { type LeaseHolder, type LeaseTimes, startLeaseHolder } from './lease-holder.ts'
+import { runParkReports } from './park-reports.ts'
 import { Permissions } from './permissions.ts'
 import { Session } from './session.ts'
 import { Zones } from './zones.ts'
@@ -71,7 +72,8 @@ const PERMISSIONS_MAX = 10_000
 const LISTEN_BACKLOG = 4_096
 
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
-  const gate = new FenceGate({ clock: options.clock, limits: options.limits, unroutableReads: options.unroutableReads })
+  const { clock, limits, unroutableReads, metrics = {} } = options
+  const gate = new FenceGate({ clock, limits, unroutableReads, onParked: (ms) => metrics.parked?.(ms) })
   const executor = options.executor(gate.flights)
   const context: GatewayContext = {
     mapping: options.mapping,
@@ -83,7 +85,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     random: options.random,
     uuid: randomUUID,
     log: options.log,
-    metrics: options.metrics ?? {},
+    metrics,
     descriptions: new Descriptions({ bytesMax: options.limits.planCacheBytes }),
     permissions: new Permissions({ entriesMax: PERMISSIONS_MAX }),
     zones: new Zones(),
@@ -93,16 +95,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const stop = new AbortController()
   options.signal?.addEventListener('abort', () => stop.abort(), { once: true })
   const holder = holdLease(options, context, sessions, executor)
-  const acks = runAckLoop({
-    gate,
-    control: options.control,
-    executor,
-    excuses: (known) => sessions.excuses(known),
-    clock: options.clock,
-    random: options.random,
-    failed: (error) => options.log.warn({ error: String(error) }, 'a fence could not be acked; tried again'),
-    signal: stop.signal,
-  })
+  const telling = tellLeader(options, context, sessions, stop.signal)
   // INV-8 may bind already: nobody is let in before the first view says so or not.
   while (gate.view === null && !stop.signal.aborted) await gate.changed.next(stop.signal)
   if (stop.signal.aborted) {
@@ -118,7 +111,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   } catch (error) {
     // A lease that nobody serves under would hold up every flip.
     stop.abort()
-    await acks
+    await telling
     await holder.close()
     throw error
   }
@@ -139,11 +132,31 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
       sessions.endAll(new SwitchbackError('GATEWAY_CLOSING'))
       stop.abort()
-      await acks
+      await telling
       await holder.close()
       await closed
     },
   }
+}
+
+/** Acks and figures, until the signal aborts. */
+async function tellLeader(options: GatewayOptions, context: GatewayContext, sessions: Sessions, signal: AbortSignal): Promise<void> {
+  const { gate, executor, clock, random, log } = context
+  const { control } = options
+  const failed = (what: string) => (error: unknown) => log.warn({ error: String(error) }, `${what}; tried again`)
+  await Promise.all([
+    runAckLoop({
+      gate,
+      control,
+      executor,
+      excuses: (known) => sessions.excuses(known),
+      clock,
+      random,
+      failed: failed('a fence could not be acked'),
+      signal,
+    }),
+    runParkReports({ gate, control, clock, random, failed: failed('parked times could not be told'), signal }),
+  ])
 }
 
 function holdLease(options: GatewayOptions, context: GatewayContext, sessions: Sessions, executor: TargetExecutor): LeaseHolder {

@@ -34,6 +34,21 @@ export interface FenceAck {
   readonly excused: readonly BackendId[]
 }
 
+/** How long one flip held statements of a gateway back, those included that gave up waiting. */
+export interface ParkedTimes {
+  /** At which the statements went on, or gave up: it belongs to the first flip whose epoch is not below it. */
+  readonly epoch: Epoch
+  readonly statements: number
+  readonly p50Ms: number
+  readonly p99Ms: number
+  readonly maxMs: number
+}
+
+/** The same over all gateways that told of it; of quantiles the largest, which the quantile of all is never above. */
+export interface FlipParked extends Omit<ParkedTimes, 'epoch'> {
+  readonly gateways: number
+}
+
 /** A gateway's side. */
 export interface GatewayControl {
   /** A new lease id, for a start or after a lapse. `gateway` names the process for people. */
@@ -46,6 +61,8 @@ export interface GatewayControl {
   /** What changed since `seen`, without renewing anything: a fraction of a renewal's price, for the pause of a flip. */
   look(seen: RoutingView): Promise<RoutingView>
   ack(ack: FenceAck): Promise<void>
+  /** A figure for people: may be late, and sent again it is as once. */
+  parked(report: { readonly lease: LeaseId; readonly flips: readonly ParkedTimes[] }): Promise<void>
   /** Gives the lease up: over at once. */
   release(lease: LeaseId): Promise<void>
   /** Calls back at each NOTIFY of an ownership change. Polling (the renewals) is the fallback. */

@@ -58,6 +58,9 @@ export function createGatewayControl(
     async ack(ack) {
       await (await session()).query('select switchback.ack($1, $2, $3, $4)', ackValues(ack))
     },
+    async parked({ lease, flips }) {
+      await (await session()).query('select switchback.report_parked($1, $2)', [lease, JSON.stringify(flips)])
+    },
     async release(lease) {
       await (await session()).query('select switchback.release_lease($1)', [lease])
     },

@@ -2,6 +2,7 @@
 // one changes what it made. Every table carries its own documentation as a comment in PostgreSQL.
 
 import { BACKFILL_UPGRADE } from './schema-backfill.ts'
+import { PARKED_TABLE } from './schema-parked.ts'
 import { PROBE_TABLES } from './schema-probe.ts'
 import { WORK_TABLES } from './schema-work.ts'
 
@@ -161,4 +162,5 @@ comment on table switchback.poison is 'Aggregates whose next target transaction 
   WORK_TABLES,
   PROBE_TABLES,
   BACKFILL_UPGRADE,
+  PARKED_TABLE,
 ]

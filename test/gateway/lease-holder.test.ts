@@ -43,6 +43,7 @@ function world() {
       return new RoutingView({ epoch: seen.epoch + 1, bindingEpoch: 1, rows: [], pins: [] })
     },
     async ack() {},
+    async parked() {},
     async release(lease) {
       events.push(`released ${lease}`)
     },

@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net'
 import { type Gateway, type GatewayOptions, startGateway } from '../../src/gateway/gateway.ts'
 import { systemClock } from '../../src/lib/clock.ts'
 import { seededRandom } from '../../src/lib/prng.ts'
-import type { FenceAck, GatewayControl, Renewal } from '../../src/model/control.ts'
+import type { FenceAck, GatewayControl, ParkedTimes, Renewal } from '../../src/model/control.ts'
 import { SwitchbackError } from '../../src/model/errors.ts'
 import type { LeaseHandle, TargetExecutor, TargetTransaction } from '../../src/model/executor.ts'
 import type { Owner, SlotId } from '../../src/model/ids.ts'
@@ -245,6 +245,7 @@ export class FakeControl implements GatewayControl {
   reachable = true
   rightsDigest = 'rights'
   readonly acks: FenceAck[] = []
+  readonly parkedTimes = new Map<number, ParkedTimes>()
   readonly over = new Set<string>()
   readonly #wakes = new Set<() => void>()
   #leases = 0
@@ -273,6 +274,11 @@ export class FakeControl implements GatewayControl {
   async ack(ack: FenceAck) {
     this.#reach()
     this.acks.push(ack)
+  }
+
+  async parked({ flips }: { flips: readonly ParkedTimes[] }) {
+    this.#reach()
+    for (const times of flips) this.parkedTimes.set(times.epoch, times)
   }
 
   async release() {}
