@@ -37,13 +37,19 @@ const LOAD_GIVES_UP_MS = 20_000
 /** Throws DemoFailed when a command failed or the signal came; the evidence decides the rest. */
 export async function runDemo(options: DemoOptions): Promise<DemoReport> {
   const startedMs = Date.now()
-  const world = await startWorld(options)
   try {
-    const story = new Story(world, options)
-    await story.tell()
-    return await story.report(startedMs)
-  } finally {
-    await world.close()
+    const world = await startWorld(options)
+    try {
+      const story = new Story(world, options)
+      await story.tell()
+      return await story.report(startedMs)
+    } finally {
+      await world.close()
+    }
+  } catch (error) {
+    // A terminal's Ctrl-C reaches every process of the group: whatever failed of it has been stopped, and is no failure.
+    if (options.signal.aborted) throw new DemoFailed('stopped', { cause: error })
+    throw error
   }
 }
 

@@ -9,6 +9,8 @@ import { nodeArguments } from '../../src/app/node-arguments.ts'
 const EXTENSION = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
 const STOP_DEADLINE_MS = 15_000
 const RESTART_AFTER_MS = 200
+/** As of a command that was stopped. */
+const STOPPED = 3
 
 /** The command line of `switchback ARGS`, as this package runs itself. */
 export function switchback(args: readonly string[]): [command: string, args: string[]] {
@@ -29,8 +31,9 @@ export interface CommandResult {
   readonly stderr: string
 }
 
-/** Runs a command to its end; its last JSON line is the result. */
+/** Runs a command to its end; its last JSON line is the result. Once the signal has come, none is started. */
 export async function runCommand(args: readonly string[], options: CommandOptions): Promise<CommandResult> {
+  if (options.signal?.aborted) return { exitCode: STOPPED, result: {}, stderr: '' }
   const [command, argv] = switchback([...args, '--json'])
   const child = spawn(command, argv, { cwd: options.cwd, env: options.env, stdio: ['ignore', 'pipe', 'pipe'] })
   const abort = () => child.kill('SIGINT')

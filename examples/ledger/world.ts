@@ -40,7 +40,15 @@ export const TABLE_PREFIX = 'ledger_'
 export async function startWorld(options: WorldOptions): Promise<World> {
   const ends: (() => unknown)[] = []
   const close = async () => {
-    for (const end of ends.splice(0).reverse()) await end()
+    const failures: unknown[] = []
+    for (const end of ends.splice(0).reverse()) {
+      try {
+        await end()
+      } catch (error) {
+        failures.push(error) // the others end all the same
+      }
+    }
+    if (failures.length > 0) throw failures[0]
   }
   try {
     return await start(options, ends, close)
@@ -87,17 +95,24 @@ async function start(options: WorldOptions, ends: (() => unknown)[], close: () =
 }
 
 async function createLedger(adminUrl: string, url: string, accounts: number): Promise<string> {
-  const admin = new pg.Client({ connectionString: adminUrl, query_timeout: 60_000 })
-  await admin.connect()
-  await admin.query('create database ledger')
-  await admin.end()
-  const client = new pg.Client({ connectionString: url, query_timeout: 120_000 })
-  await client.connect()
-  await client.query(LEDGER_SCHEMA)
-  await client.query(seedSql(accounts))
-  await client.query('analyze')
-  await client.end()
+  await connected(adminUrl, (client) => client.query('create database ledger'))
+  await connected(url, async (client) => {
+    await client.query(LEDGER_SCHEMA)
+    await client.query(seedSql(accounts))
+    await client.query('analyze')
+  })
   return url
+}
+
+async function connected(url: string, work: (client: pg.Client) => Promise<unknown>): Promise<void> {
+  const client = new pg.Client({ connectionString: url, query_timeout: 120_000 })
+  client.on('error', () => undefined) // told to the query that runs
+  await client.connect()
+  try {
+    await work(client)
+  } finally {
+    await client.end().catch(() => undefined)
+  }
 }
 
 function configText(endpoint: string, gatewayPort: number, controllerPort: number): string {

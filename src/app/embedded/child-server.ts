@@ -31,7 +31,7 @@ export async function startChildServer<R extends { readonly pid: number }>(optio
     killAfterMs: STOP_DEADLINE_MS,
     ...(options.removeFolder === undefined ? {} : { removeFolder: options.removeFolder }),
   })
-  const keeper = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] })
+  const keeper = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'], detached: true })
   keeper.stdin.on('error', () => undefined)
   const ended = new Promise<void>((resolve) => keeper.once('exit', () => resolve()))
   const stop = () => {

@@ -23,7 +23,11 @@ const KEEPER_FLAG = '--switchback-keeper'
 
 if (process.argv[2] === KEEPER_FLAG) keep(JSON.parse(process.argv[3]!) as KeeperTask)
 
-/** Command line that keeps the task: spawn it with stdin a pipe and end that pipe to stop. */
+/**
+ * Command line that keeps the task: spawn it with stdin a pipe and end that pipe to stop. Spawned detached, so that neither a terminal's
+ * Ctrl-C nor a kill of the whole group reaches it or its server: only the life line decides, and whoever started it can still shut
+ * down in order.
+ */
 export function keeperCommand(task: KeeperTask): { command: string; args: string[] } {
   return { command: process.execPath, args: [...nodeArguments(), new URL(import.meta.url).pathname, KEEPER_FLAG, JSON.stringify(task)] }
 }
@@ -43,8 +47,6 @@ function keep(task: KeeperTask): void {
     child.kill(task.stopSignal)
     setTimeout(() => child.kill('SIGKILL'), task.killAfterMs).unref()
   }
-  // A terminal's Ctrl-C reaches the whole group: only the life line decides, so that whoever started us can still shut down in order.
-  process.on('SIGINT', () => undefined)
   process.on('SIGTERM', stop)
   process.stdin.resume()
   process.stdin.on('end', stop)

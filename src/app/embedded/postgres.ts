@@ -51,17 +51,19 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions = {
   const ids = unprivilegedUser()
   const native = usableBinaries(ids !== undefined)
   const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'switchback-pg-'))
-  if (ids) chownSync(folder, ids.uid, ids.gid)
-  else chmodSync(folder, 0o700)
-  if (!existsSync(join(folder, 'PG_VERSION'))) await initialise(native, folder, ids)
-  const server = new Server(native, folder, options.port ?? (await freePort()), ids, options)
+  let server: Server | null = null
   try {
+    if (ids) chownSync(folder, ids.uid, ids.gid)
+    else chmodSync(folder, 0o700)
+    if (!existsSync(join(folder, 'PG_VERSION'))) await initialise(native, folder, ids)
+    server = new Server(native, folder, options.port ?? (await freePort()), ids, options)
     await server.start()
+    return server
   } catch (error) {
-    await server.stop()
+    await server?.stop()
+    if (options.folder === undefined) rmSync(folder, { recursive: true, force: true })
     throw error
   }
-  return server
 }
 
 /** A port that was free a moment ago. */
@@ -117,7 +119,7 @@ class Server implements EmbeddedPostgres {
       killAfterMs: STOP_DEADLINE_MS,
       ...(this.#options.folder === undefined ? { removeFolder: this.folder } : {}),
     })
-    const keeper = spawn(command, args, { stdio: ['pipe', 'ignore', 'pipe'] })
+    const keeper = spawn(command, args, { stdio: ['pipe', 'ignore', 'pipe'], detached: true })
     keeper.stdin.on('error', () => undefined)
     this.#keeper = keeper
     await new Promise<void>((resolve, reject) => {

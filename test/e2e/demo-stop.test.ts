@@ -1,0 +1,111 @@
+// The demo that is stopped on its way, by a terminal's Ctrl-C (the whole group hears it) or by a signal to itself alone: it says so, ends
+// with 3, and no process, port or temporary folder of it is left.
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { switchback } from '../../examples/ledger/processes.ts'
+import { eventually } from '../support/eventually.ts'
+import { ProcessTree } from './process-tree.ts'
+
+/** Caches of the machine, which outlive whoever fills them: shared, and no trace. */
+const CACHES = /^(switchback-postgres-\d|tsx-|node-compile-cache)/
+
+const SAYS_MS = 100_000
+
+interface Case {
+  readonly when: string
+  /** Of its standard output. */
+  readonly says: RegExp
+  readonly signal: NodeJS.Signals
+  readonly group: boolean
+}
+
+const CASES: readonly Case[] = [
+  { when: 'while its databases start', says: /Starting an embedded PostgreSQL/, signal: 'SIGINT', group: true },
+  { when: 'in the backfill', says: /switchback backfill: copies/, signal: 'SIGINT', group: true },
+  { when: 'in the canary', says: /switchback canary start 1%/, signal: 'SIGINT', group: true },
+  { when: 'in its first command', says: /switchback init: reads/, signal: 'SIGTERM', group: false },
+]
+
+describe('a demo that is stopped leaves nothing', { skip: process.platform !== 'linux', concurrency: 2 }, () => {
+  for (const { when, says, signal, group } of CASES) {
+    test(`${signal} ${group ? 'to its whole group' : 'to it alone'}, ${when}`, { timeout: 150_000 }, async () => {
+      const folder = temporaryFolder()
+      const [command, args] = switchback(['demo', '--seed', '7', '--accounts', '60', '--rate', '100'])
+      const child = spawn(command, args, { env: { ...process.env, TMPDIR: folder }, detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
+      const tree = new ProcessTree(child.pid!)
+      let [stdout, stderr] = ['', '']
+      child.stdout.on('data', (chunk: Buffer) => {
+        stdout += chunk.toString('utf8')
+      })
+      child.stderr.on('data', (chunk: Buffer) => {
+        stderr += chunk.toString('utf8')
+      })
+      const ended = new Promise<number | null>((resolve) => child.once('exit', resolve))
+      try {
+        await eventually(() => says.test(stdout), `it says ${says}`, SAYS_MS).finally(() => tree.note())
+        const noted = tree.size
+        const ports = portsOf(folder)
+        process.kill(group ? -child.pid! : child.pid!, signal)
+        const noting = setInterval(() => tree.note(), 20)
+        const exitCode = await ended.finally(() => clearInterval(noting))
+        assert.deepEqual(
+          { exitCode, living: tree.living(), left: leftIn(folder), listening: await listening(ports) },
+          { exitCode: 3, living: [], left: [], listening: [] },
+          `${stdout}\n${stderr}`,
+        )
+        assert.match(stdout, /\nStopped; everything that was started has ended\.\n$/)
+        assert.doesNotMatch(stderr, /^error |\n {4}at /m)
+        assert.ok(noted >= 2, 'it had processes to end')
+      } finally {
+        tree.kill()
+        rmSync(folder, { recursive: true, force: true })
+      }
+    })
+  }
+})
+
+/** Where the demo makes its folders: with the machine's caches in it, so that nothing is compiled or copied anew. */
+function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'switchback-stop-'))
+  chmodSync(folder, 0o755)
+  for (const name of readdirSync(tmpdir())) if (CACHES.test(name)) symlinkSync(join(tmpdir(), name), join(folder, name))
+  return folder
+}
+
+function leftIn(folder: string): string[] {
+  return readdirSync(folder).filter((name) => !CACHES.test(name))
+}
+
+/** As its own configuration names them; none yet while it starts. */
+function portsOf(folder: string): number[] {
+  const made = readdirSync(folder).find((name) => name.startsWith('switchback-demo-'))
+  if (made === undefined) return []
+  try {
+    const config = readFileSync(join(folder, made, 'switchback.config.ts'), 'utf8')
+    return [...config.matchAll(/(?:port: |127\.0\.0\.1:)(\d+)/g)].map((match) => Number(match[1]))
+  } catch {
+    return []
+  }
+}
+
+async function listening(ports: readonly number[]): Promise<number[]> {
+  const answers = await Promise.all(
+    ports.map(
+      (port) =>
+        new Promise<number | null>((resolve) => {
+          const socket = connect(port, '127.0.0.1')
+          socket.on('connect', () => {
+            socket.destroy()
+            resolve(port)
+          })
+          socket.on('error', () => resolve(null))
+        }),
+    ),
+  )
+  return answers.filter((port) => port !== null)
+}
