@@ -29,12 +29,41 @@ export function logger(name: string, env: NodeJS.ProcessEnv): Logger {
 
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 
+/** Where a program meets the world: the process's own, unless it was given another (program.ts). */
+export interface Edge {
+  readonly env: NodeJS.ProcessEnv
+  readonly stdout: NodeJS.WritableStream
+  readonly stderr: NodeJS.WritableStream
+  exit(code: number): void
+}
+
+const PROCESS: Edge = {
+  env: process.env,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  exit: (code) => {
+    process.exitCode = code
+  },
+}
+const edges = new WeakMap<Command, Edge>()
+
+export function setEdge(program: Command, edge: Edge): void {
+  edges.set(program, edge)
+}
+
+export function edgeOf(cmd: Command): Edge {
+  let root = cmd
+  while (root.parent !== null) root = root.parent
+  return edges.get(root) ?? PROCESS
+}
+
 /** Wires a handler: it gets the context, then commander's positional arguments and options. */
 export function handled<A extends unknown[]>(cmd: Command, handler: (context: CommandContext, ...args: A) => Promise<ExitCode>): Command {
   return cmd.action(async (...all: unknown[]) => {
     const self = all.at(-1) as Command
     const options = self.opts<{ config?: string; json?: boolean }>()
-    const out = createOutput({ json: options.json === true })
+    const { env, stdout, stderr, exit } = edgeOf(self)
+    const out = createOutput({ json: options.json === true, stdout, stderr })
     const stop = new AbortController()
     const onSignal = () => {
       if (stop.signal.aborted) process.exit(130)
@@ -43,10 +72,10 @@ export function handled<A extends unknown[]>(cmd: Command, handler: (context: Co
     process.on('SIGINT', onSignal)
     process.on('SIGTERM', onSignal)
     try {
-      const context: CommandContext = { out, configPath: options.config, env: process.env, signal: stop.signal }
-      process.exitCode = await handler(context, ...(all.slice(0, -1) as A))
+      const context: CommandContext = { out, configPath: options.config, env, signal: stop.signal }
+      exit(await handler(context, ...(all.slice(0, -1) as A)))
     } catch (error) {
-      process.exitCode = out.error(error)
+      exit(out.error(error))
     } finally {
       process.off('SIGINT', onSignal)
       process.off('SIGTERM', onSignal)

@@ -19,8 +19,8 @@ const PROGRESS_EVERY_MS = 2_000
 
 export function createOutput(options: {
   readonly json: boolean
-  readonly stdout?: NodeJS.WriteStream
-  readonly stderr?: NodeJS.WriteStream
+  readonly stdout?: NodeJS.WritableStream & { readonly isTTY?: boolean }
+  readonly stderr?: NodeJS.WritableStream & { readonly isTTY?: boolean }
 }): Output {
   const { json, stdout = process.stdout, stderr = process.stderr } = options
   let open = false
