@@ -1,21 +1,18 @@
 // Promises: the leader takes orders one after the other, as they come. A rollback does not wait behind a move to the target: that one
 // has been held, and its flip is cancelled or completed first.
 import type { Logger } from 'pino'
-import type { FlipParts } from '../flip/parts.ts'
-import { awaitAcks, awaitWriters } from '../flip/waits.ts'
 import { systemClock } from '../lib/clock.ts'
 import { hasCode, SwitchbackError } from '../model/errors.ts'
-import type { SlotId } from '../model/ids.ts'
 import type { Job, Jobs } from '../store/jobs.ts'
 import { type MoveParts, runMoveJob } from './move-runner.ts'
+import { setReadOnly } from './read-only.ts'
 
-export interface JobLoopParts extends Omit<MoveParts, 'setReadOnly'> {
+export interface JobLoopParts extends MoveParts {
   finalize(signal: AbortSignal): Promise<Readonly<Record<string, unknown>>>
 }
 
 const LOOK_MS = 50
 const HELD_LOOK_MS = 100
-const READ_ONLY_DEADLINE_MS = 30_000
 
 /** Runs until the signal aborts; rejects with what ends the lead. */
 export async function runJobs(parts: JobLoopParts, signal: AbortSignal): Promise<void> {
@@ -50,32 +47,15 @@ async function runJob(parts: JobLoopParts, job: Job, signal: AbortSignal): Promi
 async function carryOut(parts: JobLoopParts, job: Job, signal: AbortSignal): Promise<void> {
   const { jobs, token } = parts
   const args = job.arguments
-  if (args.kind === 'move') {
-    return runMoveJob({ ...parts, setReadOnly: (slots, on, stop) => setReadOnly(parts.flips, slots, on, stop) }, job, args, signal)
-  }
+  if (args.kind === 'move') return runMoveJob(parts, job, args, signal)
   if (args.kind === 'read_only') {
     const startedMs = systemClock.monotonicMs()
     const view = await parts.flips.control.view()
     const slots = args.slots ?? [...view.rows()].map((row) => row.slot)
-    const epoch = await setReadOnly(parts.flips, slots, args.on, signal)
+    const { epoch } = await setReadOnly(parts.flips, slots, args.on, signal)
     return jobs.end(job.id, token, 'done', { epoch, inForceMs: Math.round(systemClock.monotonicMs() - startedMs) })
   }
   return jobs.end(job.id, token, 'done', await parts.finalize(signal))
-}
-
-/** In force when every lease has acked or is over and writers in PostgreSQL from before have ended (protocols.md, Read-only). */
-async function setReadOnly(flips: FlipParts, slots: readonly SlotId[], readOnly: boolean, signal: AbortSignal): Promise<number> {
-  const deadline = AbortSignal.any([signal, AbortSignal.timeout(READ_ONLY_DEADLINE_MS)])
-  const epoch = await flips.control.setReadOnly(slots, readOnly)
-  let waiting: string[] = []
-  const leases = await awaitAcks(flips, epoch, deadline, (rows) => {
-    waiting = rows.map((row) => row.gateway)
-  })
-  if (leases === null) throw new SwitchbackError('READ_ONLY_PENDING', { waitingFor: waiting })
-  if (!readOnly) return epoch
-  const writers = await awaitWriters(flips, leases, deadline)
-  if (writers.length > 0) throw new SwitchbackError('READ_ONLY_PENDING', { waitingFor: writers.map((writer) => `pid ${writer.pid}`) })
-  return epoch
 }
 
 /** Aborts when somebody holds the order. */

@@ -9,6 +9,7 @@ import type { FlipParked } from '../model/control.ts'
 import { hasCode } from '../model/errors.ts'
 import type { SlotId } from '../model/ids.ts'
 import type { Job, JobArguments, Jobs } from '../store/jobs.ts'
+import { type ReadOnlyFirst, readOnlyFirst, setReadOnly } from './read-only.ts'
 
 type Move = Extract<JobArguments, { kind: 'move' }>
 
@@ -29,7 +30,6 @@ export interface MoveParts {
   readonly log: Logger
   /** Before the first key may go to the target. */
   arm(signal: AbortSignal): Promise<readonly string[]>
-  setReadOnly(slots: readonly SlotId[], readOnly: boolean, signal: AbortSignal): Promise<number>
   /** By flip, as far as gateways have told. */
   parked(flips: readonly string[]): Promise<ReadonlyMap<string, FlipParked>>
 }
@@ -45,11 +45,16 @@ export async function runMoveJob(parts: MoveParts, job: Job, move: Move, signal:
   const { jobs, token, flips, log } = parts
   const startedMs = flips.clock.monotonicMs()
   if (move.to === 'target') for (const note of await parts.arm(signal)) log.warn(note)
-  if (move.readOnlyFirst) await parts.setReadOnly(move.slots, true, signal)
   const done: FlipDone[] = [...((job.progress as { flips?: FlipDone[] }).flips ?? [])]
   const held: { slot: SlotId; because: string }[] = []
   const slots = await movable(parts, move)
   const total = slots.length + done.reduce((sum, flip) => sum + flip.slots, 0)
+  let first: ReadOnlyFirst | null = null
+  if (move.readOnlyFirst) {
+    const onStep = (step: string) => progress(parts, job, { flips: done, total, step })
+    first = await readOnlyFirst(flips, { all: move.slots, onTarget: slots }, onStep, signal)
+    if (signal.aborted) return
+  }
   for (const batch of inBatches(slots, parts.slotsPerFlip)) {
     await progress(parts, job, { flips: done, total, step: `flipping ${batch.length} slots` })
     const result = await flipUntilDone(parts, move, batch, signal)
@@ -58,9 +63,10 @@ export async function runMoveJob(parts: MoveParts, job: Job, move: Move, signal:
     const windowMs = Math.round(result.windowMs * 10) / 10
     done.push({ id: result.flip.id, to: move.to, slots: result.flip.slots.length, windowMs, parked: null })
   }
-  if (move.readOnlyFirst) await parts.setReadOnly(move.slots, false, signal)
+  if (first !== null) await setReadOnly(flips, move.slots, false, signal)
   const durationMs = Math.round(flips.clock.monotonicMs() - startedMs)
-  await jobs.end(job.id, token, 'done', { flips: await withParked(parts, done, signal), held, durationMs })
+  const readOnly = first === null ? null : { ...first, totalMs: durationMs }
+  await jobs.end(job.id, token, 'done', { flips: await withParked(parts, done, signal), held, durationMs, readOnly })
 }
 
 async function withParked(parts: MoveParts, done: readonly FlipDone[], signal: AbortSignal): Promise<readonly FlipDone[]> {

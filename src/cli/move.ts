@@ -21,6 +21,8 @@ export interface MoveResult {
   readonly flips: readonly FlipSummary[]
   readonly held: readonly { readonly slot: number; readonly because: string }[]
   readonly durationMs: number
+  /** Of a rollback with --read-only. */
+  readonly readOnly: { readonly entriesApplied: number; readonly backlogMs: number; readonly totalMs: number } | null
   readonly because?: string
 }
 
@@ -55,6 +57,10 @@ function tellMove({ out }: CommandContext, to: string, result: MoveResult): void
   out.line(
     `${slots} slots are now owned by the ${to === 'source' ? 'source (PostgreSQL)' : 'target'}: ${result.flips.length} flips in ${result.durationMs} ms, the longest window ${Math.round(longest)} ms.`,
   )
+  if (result.readOnly !== null)
+    out.line(
+      `Writes were refused for ${result.readOnly.totalMs} ms, of which ${result.readOnly.backlogMs} ms for ${result.readOnly.entriesApplied} transactions that PostgreSQL did not have yet.`,
+    )
   if (result.flips.length > 0) out.line(parkedSentence(result.flips.map((flip) => flip.parked)))
   for (const { slot, because } of result.held) out.line(`Slot ${slot} stays where it is: ${because}.`)
 }

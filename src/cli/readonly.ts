@@ -3,6 +3,7 @@ import { Argument, type Command } from 'commander'
 import { placeOrder } from '../app/place-order.ts'
 import { openWorkspace } from '../app/workspace.ts'
 import { SwitchbackError } from '../model/errors.ts'
+import { createJobs } from '../store/jobs.ts'
 import { type CommandContext, command, handled } from './command.ts'
 import type { ExitCode } from './output.ts'
 import { slotRange } from './slots.ts'
@@ -15,6 +16,8 @@ export function readonlyCommand(): Command {
     const slots = flags.slots === undefined ? null : slotRange(flags.slots)
     const workspace = await openWorkspace(context.configPath, context.env)
     try {
+      if (state === 'off' && (await createJobs(workspace.session).hold('read-only', 'held by `switchback readonly off`')) > 0)
+        context.out.line('The rollback that kept writes off is held; what has moved stays.')
       const job = await placeOrder(
         workspace.session,
         { kind: 'read_only', on: state === 'on', slots },

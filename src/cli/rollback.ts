@@ -1,5 +1,6 @@
 // Promises: `switchback rollback`: keys return to PostgreSQL by the reverse sync. A move to the target that is under way is held first.
 import type { Command } from 'commander'
+import { READ_ONLY_FIRST, READ_ONLY_LAST } from '../app/read-only.ts'
 import { openWorkspace } from '../app/workspace.ts'
 import { describeFlip } from '../flip/steps.ts'
 import { HASH_SLOTS } from '../model/key.ts'
@@ -26,7 +27,8 @@ export function rollbackCommand(): Command {
 async function rollback(context: CommandContext, flags: RollbackFlags): Promise<ExitCode> {
   const slots = slotRange(flags.slots ?? `0-${HASH_SLOTS - 1}`)
   if (flags.dryRun) {
-    const steps = describeFlip(slots, 'source')
+    const flip = describeFlip(slots, 'source')
+    const steps = flags.readOnly === true ? [...READ_ONLY_FIRST, ...flip, READ_ONLY_LAST] : flip
     for (const step of steps) context.out.line(step)
     context.out.result({ ok: true, dryRun: true, steps })
     return 0

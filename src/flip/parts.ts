@@ -7,6 +7,10 @@ import type { LeaseLimits } from './lease-watch.ts'
 import type { FlipObservation } from './precheck.ts'
 
 export interface DrainReport {
+  /** False: the signal, or the end of the reverse sync, came first. */
+  readonly drained: boolean
+  /** Of what has not drained. */
+  readonly waitingFor: readonly string[]
   readonly entriesApplied: number
   /** Aggregates that could not be applied, with the reason. */
   readonly held: readonly { readonly slot: SlotId; readonly because: string }[]
@@ -24,7 +28,7 @@ export interface FlipParts {
   readonly control: LeaderControl
   /** Resolves when the forward sync has durably applied everything before the marker. */
   passed(marker: string, signal: AbortSignal): Promise<void>
-  /** Resolves when every outbox entry of these slots is applied in PostgreSQL. `leases` as acked or over, looked at after the park. */
+  /** Resolves when every outbox entry of these slots is applied in PostgreSQL, or cannot be. `leases` as acked or over, looked at after the park. */
   drain(slots: readonly SlotId[], leases: readonly LeaseRow[], signal: AbortSignal): Promise<DrainReport>
   /** What changed since the last settled check of these slots, both sides, capped. */
   verify(slots: readonly SlotId[], to: Owner, signal: AbortSignal): Promise<VerifyReport>

@@ -81,6 +81,8 @@ const drainReverse: Step = {
   async run(parts, run, signal) {
     run.waitingFor = ['the reverse sync to apply the outboxes of these slots']
     const report = await parts.drain(run.flip.slots, run.leases, signal)
+    // INV-2: also where the reverse sync itself has ended, which this flip may hear of only later.
+    if (!report.drained) throw new SwitchbackError('FLIP_DEADLINE', { flip: run.flip.id, step: 'drain', waitingFor: report.waitingFor })
     if (report.held.length > 0) {
       throw new SwitchbackError('FLIP_HELD', { flip: run.flip.id, held: report.held.map((h) => `slot ${h.slot}: ${h.because}`) })
     }

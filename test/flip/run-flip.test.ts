@@ -36,7 +36,7 @@ function scene(world: FakeWorld, more: Partial<FlipParts> = {}, observed: Partia
   const parts: FlipParts = {
     control: fakeControl(world),
     passed: async () => undefined,
-    drain: async () => ({ entriesApplied: 3, held: [] }),
+    drain: async () => ({ drained: true, entriesApplied: 3, held: [], waitingFor: [] }),
     verify: async () => ({ rowsCompared: 2, differences: 0, notChecked: 0, firstDifference: null }),
     makeDurable: async () => undefined,
     nextWake: (signal) => clock.sleep(3_600_000, signal),
@@ -164,6 +164,17 @@ test('differences found on the way cancel the flip', async () => {
     (error: unknown) => hasCode(error, 'FLIP_CANCELLED') && /accounts 7 balance/.test(error.message),
   )
   assert.equal(world.calls.includes('commit'), false)
+})
+
+test('a drain that ended before its end, as with the reverse sync, never lets a flip commit (INV-2)', async () => {
+  const world = fakeWorld('target')
+  const waitingFor = ['the reverse sync is not running']
+  const { clock, parts } = scene(world, { drain: async () => ({ drained: false, entriesApplied: 3, held: [], waitingFor }) })
+  await assert.rejects(
+    clock.run(runFlip(parts, 'source', [0], never)),
+    (error: unknown) => hasCode(error, 'FLIP_CANCELLED') && /the reverse sync is not running/.test(error.message),
+  )
+  assert.deepEqual([world.calls.includes('commit'), owners(world)[0]], [false, 'target/steady'])
 })
 
 test('a failed precheck changes nothing and says each reason as a sentence (INV-10)', async () => {

@@ -93,6 +93,13 @@ export const COMMAND_ERRORS = {
     message: 'the change of read-only is written, but not in force everywhere yet: it waits for {waitingFor}',
     remedy: 'Run the command again to wait on; it is in force when it returns.',
   },
+  BACKLOG_PENDING: {
+    kind: 'transient',
+    sqlstate: '55000',
+    message: 'the reverse sync has not applied what was written on the target within {waitedMs} ms: {waitingFor}',
+    remedy:
+      'The keys stay on the target, read-only. Mend what it names and run the command again, or let writes go on with `switchback readonly off`.',
+  },
   JOB_OVER: {
     kind: 'operator',
     sqlstate: '55000',
