@@ -69,7 +69,6 @@ const schema = z.strictObject({
     .strictObject({
       host: z.string(),
       port,
-      adminPort: port,
       unroutableReads: z.enum(['refuse', 'stale-ok']),
       fifo: z.boolean(),
       limits,

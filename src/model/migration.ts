@@ -37,6 +37,7 @@ export interface MigrationConfig {
     readonly urlEnv: string
     /** Standbys that may be promoted: application_name of each (protocols.md, Durable control). */
     readonly standbys?: readonly string[]
+    /** Accepted, without effect until durable control is built (protocols.md, Durable control). */
     readonly standbyLostMs?: number
   }
   readonly target: TargetConfig
@@ -45,7 +46,6 @@ export interface MigrationConfig {
   readonly gateway?: {
     readonly host?: string
     readonly port?: number
-    readonly adminPort?: number
     readonly unroutableReads?: 'refuse' | 'stale-ok'
     readonly fifo?: boolean
     readonly limits?: Partial<GatewayLimits>
