@@ -163,4 +163,7 @@ comment on table switchback.poison is 'Aggregates whose next target transaction 
   PROBE_TABLES,
   BACKFILL_UPGRADE,
   PARKED_TABLE,
+  // They return the end of the move too, and are made anew.
+  `drop function if exists switchback.renew(text, bigint);
+drop function if exists switchback.view_since(bigint);`,
 ]
