@@ -3,6 +3,7 @@ import type { FlipParked } from '../model/control.ts'
 import { parseLsn } from '../model/ids.ts'
 import { backfillRanges } from '../store/backfill-ranges.ts'
 import { readParked } from '../store/parked.ts'
+import { listPoison } from '../store/poison.ts'
 import { readReport } from '../store/reports.ts'
 import type { Session } from '../store/session.ts'
 import { countViolations, frozenSlots } from '../store/violations.ts'
@@ -35,7 +36,14 @@ export interface Status {
   readonly openFlips: readonly { readonly id: string; readonly to: string; readonly state: string; readonly slots: number }[]
   /** Those that ended last, the newest first. */
   readonly lastFlips: readonly FlipEnded[]
-  readonly poison: readonly { readonly key: string; readonly slot: number; readonly sqlstate: string; readonly message: string }[]
+  readonly poison: readonly {
+    readonly key: string
+    readonly slot: number
+    readonly sqlstate: string
+    readonly message: string
+    /** It is being tried again. */
+    readonly retrying: boolean
+  }[]
   readonly violations: number
   /** Slots that PostgreSQL took a write to while the target owned them: they do not go to the target. */
   readonly frozenSlots: readonly { readonly slot: number; readonly lsn: string }[]
@@ -56,6 +64,7 @@ export interface FlipEnded {
 const LAST_FLIPS = 16
 /** A report older than this says nothing about now. */
 const REPORT_FRESH_MS = 3_000
+const POISON_LISTED_MAX = 100
 
 export async function readStatus(session: Session, slotName: string): Promise<Status> {
   const rows = async (sql: string, values: readonly unknown[] = []) => session.query(sql, values)
@@ -73,10 +82,10 @@ export async function readStatus(session: Session, slotName: string): Promise<St
   const openFlips = await rows(
     `select id, owner_to, state, cardinality(slots) as n from switchback.flip where state not in ('cancelled', 'routed') order by number`,
   )
-  const poison = await rows('select key, slot, sqlstate, message from switchback.poison order by key limit 100')
+  const poison = await listPoison(session, POISON_LISTED_MAX)
   const frozen = await frozenSlots(session)
   const syncs = fresh ? report.content : null
-  const because = notReady({ backfill, syncs, gateways: leases.length, poison: poison.length, frozen: frozen.length })
+  const because = notReady({ backfill, syncs, gateways: leases.length, poison: poison.total, frozen: frozen.length })
   return {
     epoch: Number(state!['epoch']),
     bindingEpoch: state!['binding_epoch'] == null ? null : Number(state!['binding_epoch']),
@@ -102,7 +111,7 @@ export async function readStatus(session: Session, slotName: string): Promise<St
     })),
     openFlips: openFlips.map((row) => ({ id: row['id']!, to: row['owner_to']!, state: row['state']!, slots: Number(row['n']) })),
     lastFlips: await lastFlips(session),
-    poison: poison.map((row) => ({ key: row['key']!, slot: Number(row['slot']), sqlstate: row['sqlstate']!, message: row['message']! })),
+    poison: poison.entries.map(({ key, slot, sqlstate, message, retrying }) => ({ key, slot, sqlstate, message, retrying })),
     violations: await countViolations(session),
     frozenSlots: frozen,
     readyForCanary: because.length === 0,
@@ -130,7 +139,7 @@ function notReady(seen: {
     if (seen.syncs['wayBackProven'] !== true) because.push('The way back has not been proven since the controller started.')
   }
   if (seen.gateways === 0) because.push('No gateway holds a lease.')
-  if (seen.poison > 0) because.push(`${seen.poison} aggregates could not be written back to PostgreSQL.`)
+  if (seen.poison > 0) because.push(`${seen.poison} keys could not be written back to PostgreSQL: see \`switchback poison\`.`)
   if (seen.frozen > 0) because.push(`${seen.frozen} slots are frozen: PostgreSQL took writes to them while the target owned them.`)
   return because
 }

@@ -76,7 +76,7 @@ export async function openSyncs(options: SyncsOptions): Promise<Syncs> {
     ownOutboxes: () => options.probe.outboxes(),
     view: () => wholeView,
     refreshView: () => void refresh().catch(() => undefined),
-    poison: await control.poison(),
+    poison: (await control.poison()).filter((poison) => !poison.retrying),
     onAlarm: (alarm) => log.warn({ alarm }, 'the reverse sync waits'),
     onPositions: (positions) => feed?.positions(positions),
     clock: systemClock,
@@ -197,11 +197,25 @@ class LeaderSyncs implements Syncs {
         await this.refresh().catch((error: unknown) =>
           this.#options.log.warn({ error: String(error) }, 'the view could not be read; tried again'),
         )
+        await this.#releaseMended().catch((error: unknown) =>
+          this.#options.log.warn({ error: String(error) }, 'the poison could not be read; tried again'),
+        )
         await systemClock.sleep(REFRESH_MS, pause.signal)
       }
     } finally {
       off()
       signal.removeEventListener('abort', wake)
+    }
+  }
+
+  /** Whose poison somebody wants tried again, or has removed by hand, goes on in order, without a new leader (INV-6, INV-11). */
+  async #releaseMended(): Promise<void> {
+    const halted = this.reverse.halted()
+    if (halted.length === 0) return
+    const standing = new Set((await this.#options.control.poison()).filter(({ retrying }) => !retrying).map(({ key }) => key))
+    for (const { key } of halted) {
+      if (standing.has(key) || !this.reverse.release(key)) continue
+      this.#options.log.info({ key }, 'a halted key is tried again')
     }
   }
 }

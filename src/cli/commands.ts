@@ -8,6 +8,7 @@ import { finalizeCommand } from './finalize.ts'
 import { gatewayCommand } from './gateway.ts'
 import { initCommand } from './init.ts'
 import { parityCommand } from './parity.ts'
+import { poisonCommand } from './poison.ts'
 import { readonlyCommand } from './readonly.ts'
 import { rollbackCommand } from './rollback.ts'
 import { statusCommand } from './status.ts'
@@ -24,6 +25,7 @@ export const COMMANDS: readonly (() => Command)[] = [
   rollbackCommand,
   readonlyCommand,
   parityCommand,
+  poisonCommand,
   statusCommand,
   finalizeCommand,
   uninstallCommand,

@@ -48,7 +48,10 @@ function tellStatus(status: Status): string[] {
     ...status.jobs.map((job) => `Job ${job.id}: ${job.order}, ${job.state}.`),
     ...status.openFlips.map((flip) => `Flip ${flip.id} to the ${flip.to}: ${flip.state}, ${flip.slots} slots.`),
     ...status.lastFlips.slice(0, 1).map(lastFlip),
-    ...status.poison.map((p) => `Poison: key ${p.key} (slot ${p.slot}) ${p.sqlstate} ${p.message}`),
+    ...status.poison.map(
+      (p) => `Poison: key ${p.key} (slot ${p.slot}) ${p.retrying ? 'is being tried again' : 'is halted'}: ${p.sqlstate} ${p.message}`,
+    ),
+    ...(status.poison.length > 0 ? ['Mend the cause of each in PostgreSQL, then `switchback poison retry KEY`.'] : []),
     ...(status.violations > 0 ? [`VIOLATIONS: ${status.violations} writes reached PostgreSQL while the target owned their keys.`] : []),
     ...(status.frozenSlots.length > 0
       ? [`Frozen, not to go to the target: slots ${status.frozenSlots.map(({ slot, lsn }) => `${slot} (since ${lsn})`).join(', ')}.`]

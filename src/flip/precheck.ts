@@ -60,7 +60,9 @@ function checkToTarget(o: FlipObservation, limits: { readonly forwardLagMaxMs: n
   if (!o.wayBackProven)
     blockers.push('The way back has not been proven since the controller started: its probe has not come through the reverse sync yet.')
   for (const p of o.poison)
-    blockers.push(`Key ${p.key} could not be written back to PostgreSQL (${p.sqlstate}: ${p.message}): mend it first.`)
+    blockers.push(
+      `Key ${p.key} could not be written back to PostgreSQL (${p.sqlstate}: ${p.message}): mend the cause, then \`switchback poison retry\`.`,
+    )
   for (const id of o.openFlips) blockers.push(`Flip ${id} is still open.`)
   for (const debt of o.debts) blockers.push(`A debt is open: ${debt}.`)
   for (const gate of o.gates) if (!gate.holds) blockers.push(`Gate ${gate.name} does not hold: ${gate.because}.`)

@@ -125,6 +125,8 @@ export interface PoisonRecord {
   readonly version: number
   readonly sqlstate: string
   readonly message: string
+  /** Somebody has mended the cause: it is tried again, and is poison until that has succeeded. */
+  readonly retrying: boolean
 }
 
 /** The leader's side. Every act compares the token in the transaction that acts, and throws TOKEN_STALE. */

@@ -20,7 +20,8 @@ export async function createApplierRole(
     grant select, insert, update, delete on ${mapping.tables.map(tableSql).join(', ')} to ${name};
     grant select on switchback.ownership, switchback.state, switchback.pin to ${name};
     grant select, update on switchback.leader to ${name};
-    grant select, insert, update on switchback.applied, switchback.applied_total, switchback.position, switchback.poison to ${name};
+    grant select, insert, update on switchback.applied, switchback.applied_total, switchback.position to ${name};
+    grant select, insert, update, delete on switchback.poison to ${name};
     grant execute on function switchback.assert_leader(bigint) to ${name};
     grant execute on function
       pg_catalog.pg_replication_origin_create(text), pg_catalog.pg_replication_origin_oid(text),

@@ -219,9 +219,14 @@ class Applier implements PostgresReverseApplier {
   }
 
   async #applyAll(batch: readonly ReverseTransaction[], how: 'upsert' | 'replace'): Promise<readonly ReverseOutcome[]> {
-    const outcomes = await this.#standings(batch)
+    const { outcomes, retried } = await this.#standings(batch)
     const due = batch.filter((_, i) => outcomes[i] === 'applied')
-    if (due.length === 0) return outcomes
+    if (due.length > 0) await this.#applyDue(due, how)
+    if (retried.length > 0) await this.#client.query(HEALED, [retried])
+    return outcomes
+  }
+
+  async #applyDue(due: readonly ReverseTransaction[], how: 'upsert' | 'replace'): Promise<void> {
     for (const [table, changes] of foldByTable(due)) await this.#write(table, changes, how)
     const newest = new Map(due.map((transaction) => [transaction.key, transaction]))
     const last = [...newest.values()]
@@ -241,15 +246,14 @@ class Applier implements PostgresReverseApplier {
         due.filter((t) => t.slot !== this.#options.probeSlot).length,
       ],
     )
-    return outcomes
   }
 
-  /** In order: a transaction counts for the ones after it in the same batch. */
-  async #standings(batch: readonly ReverseTransaction[]): Promise<ReverseOutcome[]> {
+  /** In order: a transaction counts for the ones after it in the same batch. `retried`: keys whose poison is tried again. */
+  async #standings(batch: readonly ReverseTransaction[]): Promise<{ outcomes: ReverseOutcome[]; retried: string[] }> {
     const { rows } = await this.#client.query<Record<string, string | null>>(
       `select coalesce(o.owner = 'target' and o.tenure = asked.tenure, asked.slot = $4 and asked.tenure = $5) as mine,
               case when a.tenure = asked.tenure then a.version else 0 end as version,
-              p.key is not null as poisoned
+              p.key is not null and not p.retrying as poisoned, p.retrying
          from unnest($1::text[], $2::int[], $3::bigint[]) with ordinality as asked(key, slot, tenure, n)
          left join switchback.ownership o on o.slot = asked.slot
          left join switchback.applied a on a.key = asked.key
@@ -258,7 +262,7 @@ class Applier implements PostgresReverseApplier {
       [batch.map((t) => t.key), batch.map((t) => t.slot), batch.map((t) => t.tenure), this.#options.probeSlot ?? null, this.#token],
     )
     const reached = new Map<string, number>()
-    return batch.map((transaction, i) => {
+    const outcomes = batch.map((transaction, i): ReverseOutcome => {
       const row = rows[i]!
       if (row['mine'] !== 't') return 'old'
       if (row['poisoned'] === 't') return 'poison'
@@ -268,6 +272,7 @@ class Applier implements PostgresReverseApplier {
       reached.set(transaction.key, transaction.version)
       return 'applied'
     })
+    return { outcomes, retried: batch.filter((_, i) => rows[i]!['retrying'] === 't').map(({ key }) => key) }
   }
 
   /** Deletes first: an inner unique key freed and taken again is no false conflict. */
@@ -298,7 +303,7 @@ class Applier implements PostgresReverseApplier {
       this.#client.query(
         `insert into switchback.poison (key, slot, tenure, version, sqlstate, message) values ($1, $2, $3, $4, $5, $6)
          on conflict (key) do update set slot = excluded.slot, tenure = excluded.tenure, version = excluded.version,
-           sqlstate = excluded.sqlstate, message = excluded.message, at = clock_timestamp()`,
+           sqlstate = excluded.sqlstate, message = excluded.message, retrying = false, at = clock_timestamp()`,
         [key, slot, tenure, version, code, message],
       ),
     )
@@ -322,6 +327,10 @@ class Applier implements PostgresReverseApplier {
     })
   }
 }
+
+/** Poison that was tried again goes in the commit that applied it. */
+const HEALED = `delete from switchback.poison p using switchback.applied a
+  where p.retrying and p.key = any ($1) and a.key = p.key and a.tenure = p.tenure and a.version >= p.version`
 
 /** SQLSTATE of the control schema's TOKEN_STALE. */
 const STALE_STATE = 'SB001'

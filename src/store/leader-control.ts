@@ -4,7 +4,7 @@
 import { backoffMs } from '../lib/backoff.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import { type Random, systemRandom } from '../lib/prng.ts'
-import type { FlipRecord, LeaderControl, LeaseRow, PoisonRecord } from '../model/control.ts'
+import type { FlipRecord, LeaderControl, LeaseRow } from '../model/control.ts'
 import { SwitchbackError } from '../model/errors.ts'
 import { type Epoch, type Lsn, NO_LSN, parseLsn, type SlotId } from '../model/ids.ts'
 import type { AggregateKey } from '../model/key.ts'
@@ -12,7 +12,7 @@ import type { RoutingView, TenureRecord } from '../model/ownership.ts'
 import { BEAT_MS, type Lead, type LeadershipOptions, leaderApplicationName, takeToken } from './leadership.ts'
 import { LEASE_CHANNEL } from './schema-functions.ts'
 import { isLockRefusal, openSession, type Session, type TextRow } from './session.ts'
-import { flipOf, mergedView, sequencesOf, tenureOf } from './view-rows.ts'
+import { flipOf, mergedView, poisonOf, sequencesOf, tenureOf } from './view-rows.ts'
 import { writersNow, writersStillThere } from './writers.ts'
 
 export interface LeaderOptions extends LeadershipOptions {
@@ -272,7 +272,7 @@ select coalesce(max(newest.version), 0) as version
                        where a.slot = o.slot and a.tenure = o.tenure order by a.version desc limit 1) newest
  where o.slot = any ($1)`
 
-const POISON = `select p.key, p.slot, p.tenure, p.version, p.sqlstate, p.message from switchback.poison p order by p.at, p.key`
+const POISON = `select p.key, p.slot, p.tenure, p.version, p.sqlstate, p.message, p.retrying from switchback.poison p order by p.at, p.key`
 
 const CATALOG_UNCHANGED = `select s.planned_tables is not distinct from switchback.tables_digest() as same from switchback.state s`
 
@@ -300,17 +300,6 @@ function leaseOf(row: TextRow): LeaseRow {
     over: row.over === 't',
     nextSequences: sequencesOf(row.next_sequences!),
     excused: JSON.parse(row.excused!) as LeaseRow['excused'],
-  }
-}
-
-function poisonOf(row: TextRow): PoisonRecord {
-  return {
-    key: row.key!,
-    slot: Number(row.slot),
-    tenure: Number(row.tenure),
-    version: Number(row.version),
-    sqlstate: row.sqlstate!,
-    message: row.message!,
   }
 }
 

@@ -1,5 +1,5 @@
 // Promises: the control schema's text rows become the model's words here, and nowhere else.
-import type { FlipRecord, FlipState, FlipStep } from '../model/control.ts'
+import type { FlipRecord, FlipState, FlipStep, PoisonRecord } from '../model/control.ts'
 import { NO_LSN, type Owner, parseLsn } from '../model/ids.ts'
 import { type Ownership, type Phase, type Pin, RoutingView, type TenureRecord } from '../model/ownership.ts'
 import type { TextRow } from './session.ts'
@@ -61,4 +61,16 @@ export function flipOf(row: TextRow): FlipRecord {
 
 export function sequencesOf(text: string): ReadonlyMap<number, number> {
   return new Map(Object.entries(JSON.parse(text) as Record<string, number>).map(([group, next]) => [Number(group), next]))
+}
+
+export function poisonOf(row: TextRow): PoisonRecord {
+  return {
+    key: row.key!,
+    slot: Number(row.slot),
+    tenure: Number(row.tenure),
+    version: Number(row.version),
+    sqlstate: row.sqlstate!,
+    message: row.message!,
+    retrying: row['retrying'] === 't',
+  }
 }

@@ -1,5 +1,6 @@
 // Promises: each bad input is one clear error (what, what was left as it was, what to do) on standard error, exit code 2, and nothing
-// changed in PostgreSQL or in the folder; under --json the error is the one object on standard output. The real command, a real PostgreSQL.
+// changed in PostgreSQL or in the folder; under --json the error is the one object on standard output. The real program, a real
+// PostgreSQL; as a process of its own each command once, and wherever the process itself is what fails.
 import assert from 'node:assert/strict'
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -7,6 +8,7 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import pg from 'pg'
 import { freePort, startEmbeddedPostgres } from '../../src/app/embedded/postgres.ts'
+import { COMMANDS } from '../../src/cli/commands.ts'
 import { serveMemoryTarget } from '../../src/targets/memory/server.ts'
 import { eventually } from '../support/eventually.ts'
 import { ACCOUNTS, type Ended, objectOf, type Place, place, TABLES } from './cli-place.ts'
@@ -32,7 +34,7 @@ async function refusedJson(at: Place, ended: Ended, code: string, says: RegExp, 
   assert.match(error.remedy, LEFT_ALONE)
 }
 
-describe('a move that cannot be made is refused by init', { concurrency: 2 }, () => {
+describe('a move that cannot be made is refused by init', () => {
   const cases: readonly (readonly [name: string, sql: string, tables: string, says: RegExp])[] = [
     ['an unknown table', ACCOUNTS, `${TABLES}, 'public.nowhere': { partitionKey: 'id' }`, /TABLE_UNKNOWN.*public\.nowhere/],
     [
@@ -116,7 +118,7 @@ async function physicalStandby(url: string, name: string): Promise<{ end(): void
   return { end: () => (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy() }
 }
 
-describe('a place that cannot be reached or written', { concurrency: 2 }, () => {
+describe('a place that cannot be reached or written', () => {
   test('PostgreSQL does not answer, refuses the password, has no such database, or its connection string is none', async () => {
     await using at = await place(ACCOUNTS)
     const port = await freePort()
@@ -140,9 +142,13 @@ describe('a place that cannot be reached or written', { concurrency: 2 }, () => 
     await using at = await place(ACCOUNTS)
     assert.equal((await at.run(['init'])).exitCode, 0)
     const left = await at.left()
-    for (const args of [['backfill'], ['gateway', '--port', '0'], ['controller']]) {
-      await refusedJson(at, await at.run([...args, '--json']), 'TARGET_UNREACHABLE', /127\.0\.0\.1:9.*ECONNREFUSED/, left)
-    }
+    const [backfill, gateway, controller] = await Promise.all([
+      at.run(['backfill', '--json']),
+      at.process(['gateway', '--port', '0', '--json']),
+      at.process(['controller', '--json']),
+    ])
+    for (const ended of [backfill, gateway, controller])
+      await refusedJson(at, ended!, 'TARGET_UNREACHABLE', /127\.0\.0\.1:9.*ECONNREFUSED/, left)
     await using dynamo = await place(ACCOUNTS, { target: `{ kind: 'dynamodb', region: 'local', endpoint: 'http://127.0.0.1:9' }` })
     assert.equal((await dynamo.run(['init'])).exitCode, 0)
     await refusedJson(dynamo, await dynamo.run(['backfill', '--json']), 'SECRET_MISSING', /AWS_ACCESS_KEY_ID/, left)
@@ -163,7 +169,7 @@ describe('a place that cannot be reached or written', { concurrency: 2 }, () => 
     await new Promise((resolve) => server.once('listening', resolve))
     const { port } = server.address() as { port: number }
     try {
-      const ended = await at.run(['gateway', '--port', String(port), '--json'])
+      const ended = await at.process(['gateway', '--port', String(port), '--json'])
       await refusedJson(at, ended, 'PORT_UNAVAILABLE', new RegExp(`:${port} \\(EADDRINUSE\\)`), left)
     } finally {
       server.close()
@@ -206,7 +212,7 @@ async function shell(at: Place, script: string, args: readonly string[]): Promis
   })
 }
 
-describe('a command line or a configuration that makes no sense', { concurrency: 2 }, () => {
+describe('a command line or a configuration that makes no sense', () => {
   const USAGE: readonly (readonly [args: string, says: RegExp])[] = [
     ['status --frobnicate', /unknown option '--frobnicate'/],
     ['frobnicate', /unknown command 'frobnicate'/],
@@ -218,7 +224,7 @@ describe('a command line or a configuration that makes no sense', { concurrency:
   ]
   test('is a usage error', async () => {
     await using at = await place(ACCOUNTS)
-    await inPairs(USAGE, async ([args, says]) => refusedJson(at, await at.run([...args.split(' '), '--json']), 'USAGE', says))
+    for (const [args, says] of USAGE) await refusedJson(at, await at.run([...args.split(' '), '--json']), 'USAGE', says)
   })
 
   test('which keys are meant must be clear', async () => {
@@ -234,9 +240,10 @@ describe('a command line or a configuration that makes no sense', { concurrency:
       'advance --slots 0-4096',
       'start 5% --key 1',
     ]
-    await inPairs(selections, async (selection) =>
-      refusedJson(at, await at.run(['canary', ...selection.split(' '), '--json']), 'SELECTION_INVALID', /slots|share|one of/, left),
-    )
+    for (const selection of selections) {
+      const ended = await at.run(['canary', ...selection.split(' '), '--json'])
+      await refusedJson(at, ended, 'SELECTION_INVALID', /slots|share|one of/, left)
+    }
     await refusedJson(at, await at.run(['canary', 'start', '--key', 'abc', '--json']), 'KEY_INVALID', /"abc"/, left)
     await refusedJson(at, await at.run(['rollback', '--slots', 'x', '--json']), 'SELECTION_INVALID', /"x"/, left)
     await refusedJson(at, await at.run(['uninstall', '--confirm', 'other', '--json']), 'CONFIRM_MISMATCH', /other/, left)
@@ -254,26 +261,58 @@ describe('a command line or a configuration that makes no sense', { concurrency:
     ]
     for (const [i, [config]] of broken.entries()) writeFileSync(join(none.folder, `${i}.ts`), config)
     const left = await none.left()
-    await inPairs(
-      broken.map(([, says], i) => [i, says] as const),
-      async ([i, says]) => refusedJson(none, await none.run(['status', '--config', `${i}.ts`, '--json']), 'CONFIG_INVALID', says, left),
-    )
+    for (const [i, [, says]] of broken.entries())
+      await refusedJson(none, await none.run(['status', '--config', `${i}.ts`, '--json']), 'CONFIG_INVALID', says, left)
   })
 
   test('every command has --help, which costs nothing and exits 0', async () => {
     await using at = await place(ACCOUNTS, { config: null })
-    const commands = 'init gateway controller up backfill canary canary,start canary,advance canary,hold rollback readonly parity status'
-    await inPairs([...commands.split(' '), 'finalize', 'uninstall', 'demo'], async (name) => {
-      const { exitCode, stdout, stderr } = await at.run([...name.split(','), '--help'])
+    for (const command of everyCommand()) {
+      const { exitCode, stdout, stderr } = await at.run([...command, '--help'])
       assert.deepEqual([exitCode, stderr], [0, ''])
-      assert.match(stdout, new RegExp(`^Usage: switchback ${name.replace(',', ' ')}`))
-      if (name !== 'canary') assert.match(stdout, /--json/)
-    })
-    const bare = await at.run([])
-    assert.equal(bare.exitCode, 2)
+      assert.ok(stdout.startsWith(`Usage: switchback ${command.join(' ')} `), stdout)
+      assert.match(stdout, /--json/)
+    }
+    assert.equal((await at.run([])).exitCode, 2)
+    assert.match((await at.run(['canary', '--help'])).stdout, /^Usage: switchback canary /)
     assert.match((await at.run(['--version'])).stdout, /^\d+\.\d+\.\d+\n$/)
   })
+
+  test('what no other test runs as a process is one here: the error on both streams, exit code 2', async () => {
+    await using at = await place(ACCOUNTS, { config: null })
+    const commands = everyCommand().filter((command) => !RUN_ELSEWHERE.has(command.join(' ')))
+    await inPairs(commands, async (command) => {
+      await refusedJson(at, await at.process([...command, '--frobnicate', '--json']), 'USAGE', /unknown option '--frobnicate'/)
+    })
+    const help = await at.process(['--help'])
+    assert.deepEqual([help.exitCode, help.stderr, help.stdout.startsWith('Usage: switchback ')], [0, '', true])
+  })
 })
+
+/** As processes, by ends-by-command.test.ts and demo-stop.test.ts. */
+const RUN_ELSEWHERE = new Set([
+  ...[
+    'init',
+    'gateway',
+    'controller',
+    'backfill',
+    'canary start',
+    'canary advance',
+    'rollback',
+    'parity',
+    'status',
+    'finalize',
+    'uninstall',
+  ],
+  'demo',
+])
+
+/** Of a group its members. */
+function everyCommand(): string[][] {
+  return COMMANDS.map((make) => make()).flatMap((command) =>
+    command.commands.length === 0 ? [[command.name()]] : command.commands.map((member) => [command.name(), member.name()]),
+  )
+}
 
 test('a second controller stands by, says so, and leads when the first is killed', async () => {
   await using target = await serveMemoryTarget()

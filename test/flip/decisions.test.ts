@@ -76,7 +76,7 @@ test('poison keeps its slot on the target; the other slots go back (INV-11, faul
       debts: [],
       gates: [],
       standbysNotNamed: [],
-      poison: [{ key: 'k', slot: 2, tenure: 2, version: 9, sqlstate: '23514', message: 'violates check' }],
+      poison: [{ key: 'k', slot: 2, tenure: 2, version: 9, sqlstate: '23514', message: 'violates check', retrying: false }],
     },
     { forwardLagMaxMs: 1 },
   )

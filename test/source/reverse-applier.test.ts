@@ -126,6 +126,25 @@ test('what PostgreSQL refuses is poison: its aggregate halts, the others go on',
   assert.deepEqual(await applier.apply([transaction('2', 2, [entry('2', '2', 'more')])]), ['applied'])
 })
 
+test('poison that somebody wants tried again goes in the commit that applies it; refused again, it is poison as before', async () => {
+  await using it = await applierWorld()
+  const applier = await it.open()
+  const refused = [transaction('1', 1, [account('-1')]), transaction('1', 2, [entry('1', '1', 'after')])]
+  const poison = () => rowsOf(it.world, 'select key, version, retrying from switchback.poison')
+  const wantRetry = () => rowsOf(it.world, 'update switchback.poison set retrying = true returning key')
+  assert.deepEqual(await applier.apply([refused[0]!]), ['poison'])
+  assert.deepEqual(await applier.apply(refused), ['poison', 'poison'])
+  await wantRetry()
+  assert.deepEqual(await applier.apply([refused[0]!]), ['poison'])
+  assert.deepEqual(await poison(), [['1', '1', 'f']])
+  await wantRetry()
+  // The constraint is mended.
+  await rowsOf(it.world, 'alter table public.accounts drop constraint accounts_balance_check')
+  assert.deepEqual(await applier.apply(refused), ['applied', 'applied'])
+  assert.deepEqual(await poison(), [])
+  assert.deepEqual(await rowsOf(it.world, 'select key, version from switchback.applied'), [['1', '2']])
+})
+
 test('rows that swap an inner unique key are no poison', async () => {
   await using it = await applierWorld()
   const applier = await it.open()

@@ -30,7 +30,7 @@ export const FLIP_ERRORS = {
     kind: 'transient',
     sqlstate: '55000',
     message: 'flip {flip} found writes that cannot be applied to PostgreSQL: {held}',
-    remedy: 'The old owner serves. Look at `switchback status`, mend the poison, and run the command again.',
+    remedy: 'The old owner serves. Look at `switchback poison`, mend the cause, `switchback poison retry`, and run the command again.',
   },
   FLIP_DIFFERENCES: {
     kind: 'violation',
