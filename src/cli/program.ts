@@ -15,8 +15,8 @@ export async function runProgram(args: readonly string[], edge?: Edge): Promise<
     .addHelpText('after', '\nExit codes: 0 pass, 1 fail, 2 usage or environment, 3 inconclusive.\nDocumentation: docs/ in the package.')
   for (const make of COMMANDS) program.addCommand(make())
   if (edge !== undefined) setEdge(program, edge)
-  const { stdout, exit } = edgeOf(program)
-  throwOnUsage(program, (text) => stdout.write(text))
+  const { stdout, stderr, exit } = edgeOf(program)
+  throwOnUsage(program, { writeOut: (text) => stdout.write(text), writeErr: (text) => stderr.write(text) })
   try {
     await program.parseAsync([...args], { from: 'user' })
   } catch (error) {
@@ -26,10 +26,10 @@ export async function runProgram(args: readonly string[], edge?: Edge): Promise<
 }
 
 /** Commander's own errors (unknown option, missing argument) are usage errors: told here, exit code 2. */
-function throwOnUsage(command: Command, writeOut: (text: string) => void): void {
+function throwOnUsage(command: Command, streams: { writeOut(text: string): void; writeErr(text: string): void }): void {
   command.exitOverride()
-  command.configureOutput({ writeOut, outputError: () => undefined })
-  for (const child of command.commands) throwOnUsage(child, writeOut)
+  command.configureOutput({ ...streams, outputError: () => undefined })
+  for (const child of command.commands) throwOnUsage(child, streams)
 }
 
 function usageError(error: CommanderError, args: readonly string[], { stdout, stderr }: Edge): number {

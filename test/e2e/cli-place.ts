@@ -1,10 +1,12 @@
-// Promises: a folder with a configuration for a test's own database, in which the real command runs as a child process; and what it
-// left behind in PostgreSQL and in the folder, as one value.
+// Promises: a folder with a configuration for a test's own database, in which the real program runs, in this process or as a child;
+// and what it left behind in PostgreSQL and in the folder, as one value.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Writable } from 'node:stream'
 import { switchback } from '../../examples/ledger/processes.ts'
+import { runProgram } from '../../src/cli/program.ts'
 import { eventually } from '../support/eventually.ts'
 import { type TestDatabase, testDatabase } from '../support/postgres.ts'
 
@@ -27,7 +29,10 @@ export interface Place extends AsyncDisposable {
   readonly db: TestDatabase
   readonly folder: string
   readonly env: NodeJS.ProcessEnv
+  /** In this process: what a process of its own would add is tested once a command. */
   run(args: readonly string[], env?: NodeJS.ProcessEnv): Promise<Ended>
+  /** As a process, to its end. */
+  process(args: readonly string[], env?: NodeJS.ProcessEnv): Promise<Ended>
   start(args: readonly string[], env?: NodeJS.ProcessEnv): Running
   /** Everything of Switchback's that is in this database or was made in the folder. */
   left(): Promise<readonly string[]>
@@ -71,7 +76,8 @@ export default defineMigration({ migration: '${db.name}', source: { urlEnv: 'SOU
     folder,
     env,
     start,
-    run: (args, more) => start(args, more).ended,
+    run: (args, more) => runHere(args, folder, { ...env, ...more }),
+    process: (args, more) => start(args, more).ended,
     async left() {
       const { rows } = await db.query(LEFT, [db.name])
       const files = readdirSync(folder)
@@ -93,6 +99,39 @@ const LEFT = `
   union all select 'event trigger ' || evtname from pg_event_trigger
   union all select 'role ' || rolname from pg_roles where rolname = 'switchback_applier_' || $1
   union all select 'origin ' || roname from pg_replication_origin where roname = 'switchback_' || $1`
+
+let before: Promise<unknown> = Promise.resolve()
+
+/** One at a time: the working folder is the process's. */
+function runHere(args: readonly string[], folder: string, env: NodeJS.ProcessEnv): Promise<Ended> {
+  const run = async (): Promise<Ended> => {
+    const home = process.cwd()
+    const [stdout, stderr] = [new Kept(), new Kept()]
+    let exitCode: number | null = null
+    const exit = (code: number) => {
+      exitCode = code
+    }
+    process.chdir(folder)
+    try {
+      await runProgram(args, { env, stdout, stderr, exit })
+    } finally {
+      process.chdir(home)
+    }
+    return { exitCode, stdout: stdout.text, stderr: stderr.text }
+  }
+  const running = before.then(run)
+  before = running.catch(() => undefined)
+  return running
+}
+
+class Kept extends Writable {
+  text = ''
+
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.text += chunk.toString('utf8')
+    done()
+  }
+}
 
 export function startCommand(args: readonly string[], cwd: string, env: NodeJS.ProcessEnv): Running {
   const [command, argv] = switchback(args)
