@@ -8,7 +8,7 @@ import { Signal } from '../lib/latch.ts'
 import { systemRandom } from '../lib/prng.ts'
 import { Turns } from '../lib/turns.ts'
 import { SwitchbackError } from '../model/errors.ts'
-import type { LeaseHandle, TargetExecutor } from '../model/executor.ts'
+import type { FlightCounter, LeaseHandle, TargetExecutor } from '../model/executor.ts'
 import type { RoutingView } from '../model/ownership.ts'
 import type { Target } from '../model/target.ts'
 import { createGatewayControl } from '../store/gateway-control.ts'
@@ -38,21 +38,14 @@ export function openLeasedExecutor(workspace: Workspace, target: Target, name: s
     full: () =>
       new SwitchbackError('CONTROL_UNREACHABLE', { reason: `more than ${WORK_WAITING_MAX} pieces of work wait (WORK_WAITING_MAX)` }),
   })
-  const executor = createExecutor({
-    target,
-    mapping: workspace.mapping,
-    clock: systemClock,
-    random: systemRandom,
-    flights: {
-      enter: () => void inFlight++,
-      leave: () => {
-        inFlight--
-        changed.notify()
-      },
+  const flights: FlightCounter = {
+    enter: () => void inFlight++,
+    leave: () => {
+      inFlight--
+      changed.notify()
     },
-    settled: { settled() {} }, // its outboxes are polled
-    txnIds: randomUUID,
-  })
+  }
+  const executor = openExecutor(workspace, target, flights)
   const ack = async () => {
     while (inFlight > 0 && !stop.signal.aborted) await changed.next(stop.signal)
     if (held === null || stop.signal.aborted || !held.lease.holds() || held.view.epoch <= ackedEpoch) return
@@ -98,4 +91,16 @@ export function openLeasedExecutor(workspace: Workspace, target: Target, name: s
       await control.close()
     },
   }
+}
+
+function openExecutor({ mapping }: Workspace, target: Target, flights: FlightCounter): TargetExecutor {
+  return createExecutor({
+    target,
+    mapping,
+    clock: systemClock,
+    random: systemRandom,
+    flights,
+    settled: { settled() {} }, // its outboxes are polled
+    txnIds: randomUUID,
+  })
 }

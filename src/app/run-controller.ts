@@ -21,7 +21,7 @@ import { readParked } from '../store/parked.ts'
 import { writeReport } from '../store/reports.ts'
 import { controlConnector } from '../store/session.ts'
 import { arm } from './arming.ts'
-import { finalize, leadFinal } from './finalize.ts'
+import { type FinalizeParts, finalize, leadFinal } from './finalize.ts'
 import { flipParts } from './flip-parts.ts'
 import { runJobs } from './job-loop.ts'
 import { applierRoleOf, originNameOf } from './names.ts'
@@ -167,30 +167,7 @@ async function workAsLeader(
       },
       stop.signal,
     ),
-    (async () => {
-      for (const flip of await resumeFlips(parts, stop.signal))
-        log.info({ flip: flip.id, state: flip.state }, 'a flip that was left open is settled')
-      const jobs = createJobs(workspace.session)
-      const applierRole = applierRoleOf(workspace.config.migration)
-      await runJobs(
-        {
-          jobs,
-          token: control.token,
-          flips: parts,
-          parked: (flips) => readParked(workspace.session, flips),
-          slotsPerFlip: workspace.config.controller?.slotsPerFlip ?? SLOTS_PER_FLIP,
-          log,
-          async arm(armSignal) {
-            // A leader that has just begun has not proven it yet; without proof the flip's own check says so.
-            await probe.awaitProven(PROBE_WAIT_MS, armSignal)
-            return arm(workspace, control, parts, applierRole, armSignal)
-          },
-          finalize: (finalizeSignal) =>
-            finalize({ workspace, control, syncs, flips: parts, target: store, onFinal: () => ended.abort() }, finalizeSignal),
-        },
-        stop.signal,
-      )
-    })(),
+    takeOrders({ workspace, control, syncs, flips: parts, target: store, onFinal: () => ended.abort() }, probe, log, stop.signal),
   ]
   try {
     await Promise.all(work)
@@ -200,6 +177,29 @@ async function workAsLeader(
     await query.close()
     signal.removeEventListener('abort', onAbort)
   }
+}
+
+/** First what a dead leader left open, then orders. */
+async function takeOrders(parts: FinalizeParts, probe: Probe, log: Logger, signal: AbortSignal): Promise<void> {
+  const { workspace, control, flips } = parts
+  for (const flip of await resumeFlips(flips, signal))
+    log.info({ flip: flip.id, state: flip.state }, 'a flip that was left open is settled')
+  const applierRole = applierRoleOf(workspace.config.migration)
+  const orders = {
+    jobs: createJobs(workspace.session),
+    token: control.token,
+    flips,
+    parked: (ids: readonly string[]) => readParked(workspace.session, ids),
+    slotsPerFlip: workspace.config.controller?.slotsPerFlip ?? SLOTS_PER_FLIP,
+    log,
+    async arm(armSignal: AbortSignal) {
+      // A leader that has just begun has not proven it yet; without proof the flip's own check says so.
+      await probe.awaitProven(PROBE_WAIT_MS, armSignal)
+      return arm(workspace, control, flips, applierRole, armSignal)
+    },
+    finalize: (finalizeSignal: AbortSignal) => finalize(parts, finalizeSignal),
+  }
+  await runJobs(orders, signal)
 }
 
 /** An older leader's applier holds the origin until its backend has ended. */

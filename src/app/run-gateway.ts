@@ -7,6 +7,7 @@ import { type Gateway, startGateway } from '../gateway/gateway.ts'
 import { systemClock } from '../lib/clock.ts'
 import { systemRandom } from '../lib/prng.ts'
 import type { Catalog } from '../model/catalog.ts'
+import type { GatewayControl } from '../model/control.ts'
 import { SwitchbackError } from '../model/errors.ts'
 import { readCatalog } from '../source/catalog-closure.ts'
 import { connectSource } from '../source/connect.ts'
@@ -15,7 +16,7 @@ import { createPlanner } from '../sql/planner.ts'
 import { readEndpoint } from '../store/endpoint.ts'
 import { createGatewayControl } from '../store/gateway-control.ts'
 import { controlConnector } from '../store/session.ts'
-import { startFeedClient } from './feed-client.ts'
+import { type FeedClient, startFeedClient } from './feed-client.ts'
 import { GATEWAY_LIMITS, leaseSettings } from './load-config.ts'
 import { openWorkspaceTarget } from './open-parts.ts'
 import type { Workspace } from './workspace.ts'
@@ -85,19 +86,7 @@ export async function runGateway(options: GatewayRunOptions): Promise<RunningGat
           },
           fifo: config.gateway?.fifo ?? true,
         }),
-      control: {
-        openLease: (gatewayName) => control.openLease(gatewayName),
-        renew: async (lease, seen) => {
-          const renewal = await control.renew(lease, seen)
-          if (renewal !== 'over') feed.lease(lease)
-          return renewal
-        },
-        look: (seen) => control.look(seen),
-        ack: (ack) => control.ack(ack),
-        parked: (report) => control.parked(report),
-        release: (lease) => control.release(lease),
-        onWake: (call) => control.onWake(call),
-      },
+      control: feedingControl(control, feed),
       limits,
       lease: leaseSettings(config),
       unroutableReads: config.gateway?.unroutableReads ?? 'refuse',
@@ -117,6 +106,23 @@ export async function runGateway(options: GatewayRunOptions): Promise<RunningGat
   } catch (error) {
     await closeParts()
     throw portError(error, listen)
+  }
+}
+
+/** The feed speaks for the lease that was renewed last. */
+function feedingControl(control: GatewayControl, feed: Pick<FeedClient, 'lease'>): GatewayControl {
+  return {
+    openLease: (gatewayName) => control.openLease(gatewayName),
+    async renew(lease, seen) {
+      const renewal = await control.renew(lease, seen)
+      if (renewal !== 'over') feed.lease(lease)
+      return renewal
+    },
+    look: (seen) => control.look(seen),
+    ack: (ack) => control.ack(ack),
+    parked: (report) => control.parked(report),
+    release: (lease) => control.release(lease),
+    onWake: (call) => control.onWake(call),
   }
 }
 

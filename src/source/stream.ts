@@ -233,6 +233,7 @@ class SlotStream implements ChangeStream {
     // INV-3: PostgreSQL forgets what lies before the flushed position.
     this.#connection.sendCopyFromChunk(
       encodeStandbyStatus({
+        // biome-ignore lint/complexity/useMathMinMax: an LSN is a bigint, and Math.max takes none
         writtenLsn: this.#serverLsn > flushed ? this.#serverLsn : flushed,
         flushedLsn: flushed,
         appliedLsn: flushed,

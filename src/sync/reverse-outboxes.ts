@@ -7,7 +7,7 @@ import { backoffMs } from '../lib/backoff.ts'
 import type { OutboxEntry, OutboxId } from '../model/head.ts'
 import type { LeaseId } from '../model/ids.ts'
 import { SLOT_GROUPS } from '../model/key.ts'
-import { bucketsPast, createOutboxTrack, type OutboxTrack } from './outbox-track.ts'
+import { bucketsPast, OutboxTrack } from './outbox-track.ts'
 import { ABORTED, untilDone } from './retry.ts'
 import type { AggregateBook } from './reverse-aggregates.ts'
 import type { Item, OutboxPosition, ReverseContext } from './reverse-parts.ts'
@@ -54,7 +54,7 @@ export class OutboxBook {
     let track = this.#tracks.get(name)
     if (track === undefined) {
       const start = this.#started.get(name) ?? { sequence: 0, final: false }
-      track = createOutboxTrack<Item>({ group: id.group, lease: id.lease }, start)
+      track = new OutboxTrack<Item>({ group: id.group, lease: id.lease }, start)
       track.trimmedBuckets = Math.max(0, bucketsPast(start, start.sequence) - this.#context.limits.bucketsDeletedAgainMax)
       this.#tracks.set(name, track)
       this.#reads.set(track, {

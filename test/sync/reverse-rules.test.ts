@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { seededRandom } from '../../src/lib/prng.ts'
 import { type Head, RECENT_TRANSACTIONS } from '../../src/model/head.ts'
 import { standing, verdict } from '../../src/model/verdict.ts'
-import { bucketsPast, createOutboxTrack } from '../../src/sync/outbox-track.ts'
+import { bucketsPast, OutboxTrack } from '../../src/sync/outbox-track.ts'
 
 const entry = { tenure: 5, version: 3, txnId: 't3' }
 const owned = { owner: 'target', tenure: 5 } as const
@@ -62,7 +62,7 @@ test('a head of a later tenure says nothing', () => {
 })
 
 test('a position advances over a run without a hole only; a hole closes when the outbox is final (52)', () => {
-  const track = createOutboxTrack<string>({ group: 0, lease: 'l' }, { sequence: 0, final: false })
+  const track = new OutboxTrack<string>({ group: 0, lease: 'l' }, { sequence: 0, final: false })
   track.add(2, 'two')
   track.settle(2)
   track.settle(3)
@@ -83,7 +83,7 @@ test('whatever the order in which sequences settle, the position is the longest 
   for (let seed = 1; seed <= 200; seed++) {
     const random = seededRandom(seed)
     const start = random.int(5)
-    const track = createOutboxTrack<string>({ group: 0, lease: 'l' }, { sequence: start, final: false })
+    const track = new OutboxTrack<string>({ group: 0, lease: 'l' }, { sequence: start, final: false })
     const settled = new Set<number>()
     for (let i = 0; i < 60; i++) {
       const sequence = 1 + random.int(40)
