@@ -54,6 +54,8 @@ export interface SyncsOptions {
 
 const RECENT_ROWS_MAX = 20_000
 const REFRESH_MS = 250
+/** After a lease has changed: acks change them too, and a flip's own statements go before ours on the control session. */
+const REFRESH_SOON_MS = 50
 
 export async function openSyncs(options: SyncsOptions): Promise<Syncs> {
   const { workspace, control, log } = options
@@ -189,7 +191,13 @@ class LeaderSyncs implements Syncs {
     // Ends the pause: it is made anew each time, so that nothing piles up on the lead's own signal.
     let pause = new AbortController()
     const wake = () => pause.abort()
-    const off = this.#options.control.onLeaseChange(wake)
+    const due: { cancel: (() => void) | null } = { cancel: null }
+    const off = this.#options.control.onLeaseChange(() => {
+      due.cancel ??= systemClock.after(REFRESH_SOON_MS, () => {
+        due.cancel = null
+        wake()
+      })
+    })
     signal.addEventListener('abort', wake, { once: true })
     try {
       while (!signal.aborted) {
@@ -204,6 +212,7 @@ class LeaderSyncs implements Syncs {
       }
     } finally {
       off()
+      due.cancel?.()
       signal.removeEventListener('abort', wake)
     }
   }
