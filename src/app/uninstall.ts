@@ -36,8 +36,10 @@ export async function uninstall(workspace: Workspace, target: Target, what: { re
 async function inTheWay({ session }: Workspace): Promise<string[]> {
   const [slots] = await session.query(`select count(*) as n from switchback.ownership where owner <> 'source' or phase <> 'steady'`)
   const leases = await session.query(`select gateway from switchback.lease l where not over and exists (
-      select 1 from pg_stat_activity a where a.application_name = 'switchback gateway')`)
-  const leaders = await session.query(`select pid from pg_stat_activity where application_name like 'switchback leader%'`)
+      select 1 from pg_stat_activity a where a.datname = current_database() and a.application_name = 'switchback gateway')`)
+  const leaders = await session.query(
+    `select pid from pg_stat_activity where datname = current_database() and application_name like 'switchback leader%'`,
+  )
   return [
     ...(Number(slots!['n']) > 0 ? [`${String(slots!['n'])} slots are not steady on PostgreSQL: run \`switchback rollback\`.`] : []),
     ...(leases.length > 0
