@@ -2,6 +2,7 @@
 import { after } from 'node:test'
 import pg from 'pg'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/app/embedded/postgres.ts'
+import { eventually } from './eventually.ts'
 
 let shared: Promise<EmbeddedPostgres> | null = null
 let databases = 0
@@ -54,8 +55,13 @@ export async function testDatabase(sql?: string): Promise<TestDatabase> {
     },
     async [Symbol.asyncDispose]() {
       await Promise.all(clients.map((client) => client.end().catch(() => undefined)))
-      await admin.query(`select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = $1 and not active`, [name])
-      await admin.query(`drop database if exists ${name} with (force)`)
+      // A process that was killed a moment ago may hold its slot still.
+      await eventually(async () => {
+        await admin.query('select pg_terminate_backend(active_pid) from pg_replication_slots where database = $1 and active', [name])
+        await admin.query('select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = $1 and not active', [name])
+        await admin.query(`drop database if exists ${name} with (force)`)
+        return true
+      }, `database ${name} is dropped`)
       await admin.end()
     },
   }

@@ -19,8 +19,15 @@ export default async function* summary(source: AsyncIterable<TestEvent>): AsyncG
     if (event.type === 'test:fail' && event.data.details.type !== 'suite') {
       failed++
       const error = event.data.details.error
-      yield `\nnot ok: ${event.data.file ?? ''}: ${event.data.name}\n${error.cause instanceof Error ? error.cause.stack : error.message}\n`
+      yield `\nnot ok: ${event.data.file ?? ''}: ${event.data.name}\n${told(error.cause ?? error)}\n`
     }
   }
   yield `\n${files.size} files, ${Math.round((performance.now() - startedMs) / 1000)} s\n${passed} passed, ${failed} failed, ${skipped} skipped\n`
+}
+
+/** Of an error that another one on the way out hid (`await using`), both. */
+function told(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const { error: later, suppressed } = error as { error?: unknown; suppressed?: unknown }
+  return suppressed === undefined ? (error.stack ?? error.message) : `${told(suppressed)}\nand on the way out: ${told(later)}`
 }
