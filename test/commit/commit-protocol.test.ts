@@ -16,9 +16,9 @@ const entries = (f: Fixture, g: Gateway) =>
 test('a write takes three round trips, two where the head is remembered, and tells its entry', async () => {
   const f = new Fixture()
   const g = f.gateway('a')
-  await f.time.until(g.run(add('k', { x: 5 }, 1)))
+  await f.time.run(g.run(add('k', { x: 5 }, 1)))
   assert.deepEqual(g.sent(), ['readHead + readRows', 'appendEntry + compareAndSetHead', 'putRows'])
-  await f.time.until(g.run(add('k', { x: 7 }, 2)))
+  await f.time.run(g.run(add('k', { x: 7 }, 2)))
   assert.deepEqual(g.sent(), ['appendEntry + compareAndSetHead', 'putRows'])
   assert.deepEqual(await f.shown(AT, one('x')), [['k', 'x', '12', '2']])
   assert.deepEqual(verdicts(g), [
@@ -32,14 +32,14 @@ test('a write takes three round trips, two where the head is remembered, and tel
 test('a point read takes one round trip, several rows one where the version is known', async () => {
   const f = new Fixture()
   const g = f.gateway('a')
-  await f.time.until(g.run(add('k', { x: 1, y: 2 }, 1)))
+  await f.time.run(g.run(add('k', { x: 1, y: 2 }, 1)))
   g.sent()
-  await f.time.until(g.run(one('x')))
+  await f.time.run(g.run(one('x')))
   assert.deepEqual(g.sent(), ['readRows'])
-  await f.time.until(g.run(all()))
+  await f.time.run(g.run(all()))
   assert.deepEqual(g.sent(), ['readHead + readRange'])
   const fresh = f.gateway('b')
-  await f.time.until(fresh.run(all()))
+  await f.time.run(fresh.run(all()))
   assert.deepEqual(fresh.sent(), ['readHead + readRange', 'readHead + readRange'])
 })
 
@@ -48,9 +48,9 @@ test('rows are sent only when both the compare-and-set and the entry are there',
   const g = f.gateway('a')
   g.fate = (operation, _, nth) => (operation === 'appendEntry' && nth < 3 ? { requestMs: LOST } : undefined)
   const work = g.run(add('k', { x: 1 }, 1))
-  await f.time.run(40)
+  await f.time.advanceTo(40)
   assert.deepEqual([f.store.heads.get('k')?.version, f.store.rows.size], [1, 0])
-  await f.time.until(work)
+  await f.time.run(work)
   const at = (operation: Operation) => g.calls.filter((call) => call.operation === operation).map((call) => call.at)
   assert.equal(at('appendEntry').length, 3)
   assert.ok(at('putRows')[0]! > at('appendEntry')[2]!)
@@ -61,22 +61,22 @@ test('of one outbox no more entries are under way than the target contract allow
   const dead = f.gateway('dead')
   dead.fate = (operation) => (operation === 'putRows' ? { requestMs: LOST } : undefined)
   void dead.run(add('met', { x: 1 }, 1), { ...AT, key: 'met' }).catch(() => undefined)
-  await f.time.run(40)
+  await f.time.advanceTo(40)
   const g = f.gateway('a', { limits: { commitDeadlineMs: 100_000 } })
   let silent = true
   g.fate = (operation) => (operation === 'appendEntry' && silent ? { requestMs: LOST } : undefined)
   const at = (i: number) => ({ ...AT, key: `k${i}` })
   const stuck = Array.from({ length: ENTRIES_IN_FLIGHT_MAX }, (_, i) => g.run(add(`k${i}`, { x: 1 }, i), at(i)))
-  await f.time.run(100)
+  await f.time.advanceTo(100)
   const next = ENTRIES_IN_FLIGHT_MAX + 1
-  assert.equal(await code(f.time.until(g.run(add(`k${next}`, { x: 1 }, 0), at(next)))), 'OUTBOX_FULL')
+  assert.equal(await code(f.time.run(g.run(add(`k${next}`, { x: 1 }, 0), at(next)))), 'OUTBOX_FULL')
   // Another outbox has room, and a reader that must help waits for it.
   silent = false
-  await f.time.until(g.run(add('other', { x: 1 }, 0), { ...AT, key: 'other', group: AT.group + 1 }))
+  await f.time.run(g.run(add('other', { x: 1 }, 0), { ...AT, key: 'other', group: AT.group + 1 }))
   const helped = g.run(all(), { ...AT, key: 'met' })
-  await f.time.until(Promise.all([helped, ...stuck]))
+  await f.time.run(Promise.all([helped, ...stuck]))
   assert.deepEqual((await helped).rows, [['met', 'x', '1', '1']])
-  await f.time.until(g.run(add(`k${next}`, { x: 1 }, 0), at(next)))
+  await f.time.run(g.run(add(`k${next}`, { x: 1 }, 0), at(next)))
   assert.deepEqual(
     g.executor.nextSequences(g.lease.id),
     new Map([
@@ -90,29 +90,29 @@ test('what a remembered head cannot prove is read afresh: no change and no error
   const f = new Fixture()
   const a = f.gateway('a')
   const b = f.gateway('b')
-  await f.time.until(a.run(add('k', { x: 5 }, 1)))
-  await f.time.until(b.run(add('k', { x: 5 }, 2)))
-  assert.equal((await f.time.until(a.run(spend('k', 'x', 8, 3)))).commandTag, 'UPDATE 1')
-  await f.time.until(b.run(add('k', { x: 100 }, 4)))
-  await f.time.until(b.run(add('k', { y: 1 }, 5)))
-  assert.equal(await code(f.time.until(a.run(insert('k', 'y', 1, 6)))), '23505')
-  assert.equal((await f.time.until(a.run(insert('k', 'z', 1, 7)))).commandTag, 'INSERT 0 1')
+  await f.time.run(a.run(add('k', { x: 5 }, 1)))
+  await f.time.run(b.run(add('k', { x: 5 }, 2)))
+  assert.equal((await f.time.run(a.run(spend('k', 'x', 8, 3)))).commandTag, 'UPDATE 1')
+  await f.time.run(b.run(add('k', { x: 100 }, 4)))
+  await f.time.run(b.run(add('k', { y: 1 }, 5)))
+  assert.equal(await code(f.time.run(a.run(insert('k', 'y', 1, 6)))), '23505')
+  assert.equal((await f.time.run(a.run(insert('k', 'z', 1, 7)))).commandTag, 'INSERT 0 1')
 })
 
 test('a stale memory costs one lost compare-and-set, whose entry is told void, and is not trusted again until it was right', async () => {
   const f = new Fixture()
   const a = f.gateway('a')
   const b = f.gateway('b')
-  await f.time.until(a.run(add('k', { x: 1 }, 1)))
-  await f.time.until(b.run(add('k', { x: 1 }, 2)))
-  await f.time.until(a.run(add('k', { x: 1 }, 3)))
+  await f.time.run(a.run(add('k', { x: 1 }, 1)))
+  await f.time.run(b.run(add('k', { x: 1 }, 2)))
+  await f.time.run(a.run(add('k', { x: 1 }, 3)))
   assert.deepEqual(verdicts(a).slice(1), [
     [2, 'void', 2],
     [3, 'committed', 3],
   ])
   assert.equal(a.contention.take()[0]?.casLost, 1)
   a.sent()
-  for (const by of [4, 5, 6]) await f.time.until(a.run(add('k', { x: 1 }, by)))
+  for (const by of [4, 5, 6]) await f.time.run(a.run(add('k', { x: 1 }, by)))
   assert.deepEqual(
     a.sent().map((group) => group.split(' ')[0]),
     ['readHead', 'appendEntry', 'putRows', 'appendEntry', 'putRows', 'appendEntry', 'putRows'],
@@ -124,7 +124,7 @@ test('faults 8: the reply to a compare-and-set is lost; the head tells that it i
   const f = new Fixture()
   const g = f.gateway('a')
   g.fate = (operation, _, nth) => (operation === 'compareAndSetHead' && nth === 1 ? { replyMs: LOST } : undefined)
-  await f.time.until(g.run(add('k', { x: 1 }, 1)))
+  await f.time.run(g.run(add('k', { x: 1 }, 1)))
   assert.deepEqual(verdicts(g), [[1, 'committed', 1]])
   assert.equal(f.store.heads.get('k')?.version, 1)
 })
@@ -133,9 +133,9 @@ test('faults 10: a compare-and-set that was lost is sent again; the first copy, 
   const f = new Fixture()
   const g = f.gateway('a')
   g.fate = (operation, _, nth) => (operation === 'compareAndSetHead' && nth === 1 ? { requestMs: 5_000 } : undefined)
-  await f.time.until(g.run(add('k', { x: 1 }, 1)))
-  await f.time.until(g.run(add('k', { x: 1 }, 2)))
-  await f.time.run(10_000)
+  await f.time.run(g.run(add('k', { x: 1 }, 1)))
+  await f.time.run(g.run(add('k', { x: 1 }, 2)))
+  await f.time.advanceTo(10_000)
   assert.deepEqual([f.store.heads.get('k')?.version, (await f.shown(AT, one('x')))[0]?.[2]], [2, '2'])
 })
 
@@ -143,9 +143,9 @@ test('the client hears 08007 at its deadline; the entry is decided later, told, 
   const f = new Fixture()
   const g = f.gateway('a', { limits: { commitDeadlineMs: 200 } })
   g.fate = (operation) => (f.time.now < 1_000 && operation === 'compareAndSetHead' ? { requestMs: LOST } : undefined)
-  assert.equal(await code(f.time.until(g.run(add('k', { x: 1 }, 1)))), 'OUTCOME_UNKNOWN')
+  assert.equal(await code(f.time.run(g.run(add('k', { x: 1 }, 1)))), 'OUTCOME_UNKNOWN')
   assert.deepEqual([f.time.now < 300, inFlight(g), verdicts(g)], [true, 1, []])
-  await f.time.run(3_000)
+  await f.time.advanceTo(3_000)
   assert.deepEqual([inFlight(g), verdicts(g)], [0, [[1, 'committed', 1]]])
   assert.deepEqual(await f.shown(AT, one('x')), [['k', 'x', '1', '1']])
 })
@@ -157,10 +157,10 @@ test('an own transaction that has gone from the last 16 is 08007, and holds up n
   a.fate = (operation) =>
     operation === 'compareAndSetHead' ? { replyMs: LOST } : operation === 'readHead' && f.time.now > 10 ? { requestMs: 400 } : undefined
   const work = a.run(add('k', { x: 1 }, 1))
-  await f.time.run(20)
-  for (let by = 2; by < 20; by++) await f.time.until(b.run(add('k', { x: 1 }, by)))
+  await f.time.advanceTo(20)
+  for (let by = 2; by < 20; by++) await f.time.run(b.run(add('k', { x: 1 }, by)))
   a.fate = () => undefined
-  assert.equal(await code(f.time.until(work)), 'OUTCOME_UNKNOWN')
+  assert.equal(await code(f.time.run(work)), 'OUTCOME_UNKNOWN')
   assert.deepEqual([verdicts(a), inFlight(a)], [[], 0])
 })
 
@@ -173,8 +173,8 @@ test('faults 70: a compare-and-set refused for good after its entry was written 
     const g = f.gateway('a', { limits: { commitDeadlineMs: deadlineMs } })
     const refuse = new SwitchbackError(refusal, { operation: 'it', reason: 'no' })
     g.fate = (operation) => (operation === 'compareAndSetHead' ? { refuse } : undefined)
-    const heard = await code(f.time.until(g.run(add('k', { x: 1 }, 1))))
-    await f.time.run(f.time.now + 2_000)
+    const heard = await code(f.time.run(g.run(add('k', { x: 1 }, 1))))
+    await f.time.advanceTo(f.time.now + 2_000)
     assert.deepEqual([verdicts(g), entries(f, g).length, inFlight(g), f.store.heads.size], [[[1, 'void', 1]], 1, 0, 0])
     assert.equal(heard, refusal)
   }
@@ -185,9 +185,9 @@ test('a refusal after an uncertain try decides nothing: the entry stays open unt
   const g = f.gateway('a', { limits: { commitDeadlineMs: 300 } })
   const refuse = new SwitchbackError('TARGET_REFUSED', { operation: 'it', reason: 'no' })
   g.fate = (operation, _, nth) => (operation !== 'compareAndSetHead' ? undefined : nth === 1 ? { requestMs: 2_000 } : { refuse })
-  assert.equal(await code(f.time.until(g.run(add('k', { x: 1 }, 1)))), 'OUTCOME_UNKNOWN')
+  assert.equal(await code(f.time.run(g.run(add('k', { x: 1 }, 1)))), 'OUTCOME_UNKNOWN')
   assert.deepEqual([verdicts(g), inFlight(g)], [[], 1])
-  await f.time.run(4_000)
+  await f.time.advanceTo(4_000)
   assert.deepEqual([verdicts(g), inFlight(g)], [[[1, 'committed', 1]], 0])
 })
 
@@ -203,13 +203,13 @@ test('faults 3: a gateway whose lease ends sends nothing more, whatever reply co
     const g = f.gateway('a')
     g.fate = (operation) => {
       if (operation !== step) return undefined
-      f.time.at(1.5, () => {
+      f.time.after(1.5, () => {
         g.lease.held = false
       })
       return { replyMs: 1 }
     }
-    assert.equal(await code(f.time.until(g.run(add('k', { x: 1 }, 1)))), heard, step)
-    await f.time.run(1_000)
+    assert.equal(await code(f.time.run(g.run(add('k', { x: 1 }, 1)))), heard, step)
+    await f.time.advanceTo(1_000)
     assert.deepEqual([g.sent(), verdicts(g), inFlight(g)], [sent, [], 0], step)
   }
 })
@@ -221,8 +221,8 @@ async function halfDone(f: Fixture, options: { entry: boolean; puts: number }): 
     if (operation === 'appendEntry') return options.entry ? undefined : { requestMs: LOST }
     return operation === 'putRows' ? { requestMs: LOST } : undefined
   }
-  const work = code(f.time.until(dead.run(add('k', { x: 1, y: 2 }, 1))))
-  f.time.at(20, () => {
+  const work = code(f.time.run(dead.run(add('k', { x: 1, y: 2 }, 1))))
+  f.time.after(20, () => {
     dead.lease.held = false
   })
   assert.equal(await work, 'OUTCOME_UNKNOWN')
@@ -245,7 +245,7 @@ test('faults 51: whoever meets a half-done transaction finishes it: with an entr
     const f = new Fixture()
     await halfDone(f, left)
     const g = f.gateway('helper')
-    assert.deepEqual((await f.time.until(g.run(all()))).rows, BOTH)
+    assert.deepEqual((await f.time.run(g.run(all()))).rows, BOTH)
     assert.deepEqual([g.sent(), verdicts(g), inFlight(g)], [['readHead + readRange', ...steps, 'readHead + readRange'], told, 0])
   }
 })
@@ -254,7 +254,7 @@ test('rows that were just read and are all there need no second look', async () 
   const f = new Fixture()
   await halfDone(f, { entry: true, puts: 2 })
   const g = f.gateway('helper')
-  assert.deepEqual((await f.time.until(g.run(all()))).rows, BOTH)
+  assert.deepEqual((await f.time.run(g.run(all()))).rows, BOTH)
   assert.deepEqual(g.sent(), ['readHead + readRange', 'readHead + readRange'])
 })
 
@@ -262,16 +262,16 @@ test('faults 57: a row of a half-done transaction is shown only once the others 
   const f = new Fixture()
   await halfDone(f, { entry: true, puts: 1 })
   const g = f.gateway('reader')
-  assert.deepEqual((await f.time.until(g.run(one('x')))).rows, [BOTH[0]])
+  assert.deepEqual((await f.time.run(g.run(one('x')))).rows, [BOTH[0]])
   assert.deepEqual(g.sent(), ['readRows', 'readHead', 'readRows', 'putRows'])
-  assert.deepEqual((await f.time.until(f.gateway('other').run(one('y')))).rows, [BOTH[1]])
+  assert.deepEqual((await f.time.run(f.gateway('other').run(one('y')))).rows, [BOTH[1]])
 })
 
 test('two sessions of one gateway that meet the same half-done transaction help it once', async () => {
   const f = new Fixture()
   await halfDone(f, { entry: false, puts: 0 })
   const g = f.gateway('helper')
-  await f.time.until(Promise.all([g.run(all()), g.run(all()), g.run(add('k', { z: 1 }, 2))]))
+  await f.time.run(Promise.all([g.run(all()), g.run(all()), g.run(add('k', { z: 1 }, 2))]))
   assert.deepEqual(verdicts(g), [
     [1, 'committed', 1],
     [2, 'committed', 2],
@@ -286,7 +286,7 @@ test('a helper whose lease ends after its entry sends no row', async () => {
     if (operation === 'appendEntry') g.lease.held = false
     return undefined
   }
-  assert.equal(await code(f.time.until(g.run(all()))), 'LEASE_OVER')
+  assert.equal(await code(f.time.run(g.run(all()))), 'LEASE_OVER')
   assert.deepEqual([g.sent(), f.store.rows.size, verdicts(g)], [['readHead + readRange', 'readRows', 'appendEntry'], 0, []])
 })
 
@@ -295,32 +295,32 @@ test('nobody helps a head of an older tenure: it counts as version 0, and its ro
   await halfDone(f, { entry: false, puts: 0 })
   const later = { ...AT, tenure: 20, base: 9_000_000n }
   const g = f.gateway('new')
-  assert.deepEqual((await f.time.until(g.run(all(), later))).rows, [])
-  await f.time.until(g.run(add('k', { x: 9 }, 5), later))
+  assert.deepEqual((await f.time.run(g.run(all(), later))).rows, [])
+  await f.time.run(g.run(add('k', { x: 9 }, 5), later))
   assert.deepEqual([f.store.heads.get('k')?.version, f.store.heads.get('k')?.prev, f.store.heads.get('k')?.recent.length], [1, null, 1])
-  assert.deepEqual((await f.time.until(g.run(all(), later))).rows, [['k', 'x', '9', '5']])
+  assert.deepEqual((await f.time.run(g.run(all(), later))).rows, [['k', 'x', '9', '5']])
 })
 
 test('faults 7: a late compare-and-set of a gateway that is over loses against the new tenure', async () => {
   const f = new Fixture()
   const old = f.gateway('old')
   old.fate = (operation) => (operation === 'compareAndSetHead' ? { requestMs: 3_000 } : undefined)
-  const work = code(f.time.until(old.run(add('k', { x: 1 }, 1))))
-  f.time.at(10, () => {
+  const work = code(f.time.run(old.run(add('k', { x: 1 }, 1))))
+  f.time.after(10, () => {
     old.lease.held = false
   })
   assert.equal(await work, 'OUTCOME_UNKNOWN')
   const later = { ...AT, tenure: 20, base: 9_000_000n }
-  await f.time.until(f.gateway('new').run(add('k', { x: 9 }, 5), later))
-  await f.time.run(5_000)
+  await f.time.run(f.gateway('new').run(add('k', { x: 9 }, 5), later))
+  await f.time.advanceTo(5_000)
   assert.deepEqual([f.store.heads.get('k')?.tenure, await f.shown(later, one('x'))], [20, [['k', 'x', '9', '5']]])
 })
 
 test('faults 52: sequences are dense from 1 for each lease and group, and a new lease never continues an old one', async () => {
   const f = new Fixture()
   const g = f.gateway('a')
-  for (const by of [1, 2, 3]) await f.time.until(g.run(add('k', { x: 1 }, by)))
-  await f.time.until(g.run(add('q', { x: 1 }, 4), { ...AT, key: 'q', group: 5 }))
+  for (const by of [1, 2, 3]) await f.time.run(g.run(add('k', { x: 1 }, by)))
+  await f.time.run(g.run(add('q', { x: 1 }, 4), { ...AT, key: 'q', group: 5 }))
   assert.deepEqual(
     g.executor.nextSequences('a-1'),
     new Map([
@@ -329,7 +329,7 @@ test('faults 52: sequences are dense from 1 for each lease and group, and a new 
     ]),
   )
   g.lease.id = 'a-2'
-  await f.time.until(g.run(add('k', { x: 1 }, 5)))
+  await f.time.run(g.run(add('k', { x: 1 }, 5)))
   assert.deepEqual(
     [entries(f, g).map(([sequence, version]) => [sequence, version]), g.executor.nextSequences('a-2')],
     [[[1, 4]], new Map([[3, 2]])],
@@ -340,7 +340,7 @@ test('between gateways the compare-and-set decides: conflicts are retried until 
   const f = new Fixture()
   const gateways = ['a', 'b', 'c'].map((name) => f.gateway(name))
   const work = gateways.flatMap((g, i) => [0, 1, 2].map((n) => g.run(add('k', { x: 1 }, 3 * i + n))))
-  await f.time.until(Promise.all(work))
+  await f.time.run(Promise.all(work))
   assert.deepEqual((await f.shown(AT, one('x')))[0]?.[2], '9')
 })
 
@@ -353,8 +353,8 @@ test('a key contended beyond the deadline is refused by name, with nothing writt
     if (operation === 'compareAndSetHead') void b.run(add('k', { x: 1 }, by++))
     return operation === 'compareAndSetHead' ? { requestMs: 30 } : undefined
   }
-  assert.equal(await code(f.time.until(a.run(add('k', { y: 1 }, 1)))), 'CONTENTION_DEADLINE')
-  await f.time.run(f.time.now + 1_000)
+  assert.equal(await code(f.time.run(a.run(add('k', { y: 1 }, 1)))), 'CONTENTION_DEADLINE')
+  await f.time.advanceTo(f.time.now + 1_000)
   assert.ok(a.settled.every(({ verdict }) => verdict === 'void'))
   assert.deepEqual(await f.shown(AT, one('y')), [])
 })
@@ -362,22 +362,22 @@ test('a key contended beyond the deadline is refused by name, with nothing writt
 test('an aggregate or a transaction larger than its limit is refused by name, before anything is sent', async () => {
   const f = new Fixture()
   const g = f.gateway('a', { limits: { aggregateRowsMax: 3, rangePageRows: 2, transactionRowsMax: 2 }, maxEntryBytes: 5_000 })
-  assert.equal(await code(f.time.until(g.run(add('k', { x: 1, y: 1, z: 1 }, 1)))), 'TRANSACTION_TOO_LARGE')
-  assert.equal(await code(f.time.until(g.run(insert('k', 'p'.repeat(3_000), 1, 1)))), 'TRANSACTION_TOO_LARGE')
+  assert.equal(await code(f.time.run(g.run(add('k', { x: 1, y: 1, z: 1 }, 1)))), 'TRANSACTION_TOO_LARGE')
+  assert.equal(await code(f.time.run(g.run(insert('k', 'p'.repeat(3_000), 1, 1)))), 'TRANSACTION_TOO_LARGE')
   assert.deepEqual([f.store.heads.size, f.store.outboxes.size], [0, 0])
-  for (const pot of ['a', 'b', 'c']) await f.time.until(g.run(insert('k', pot, 1, 2)))
-  assert.equal((await f.time.until(g.run(all()))).rows.length, 3)
-  await f.time.until(g.run(insert('k', 'd', 1, 2)))
-  assert.equal(await code(f.time.until(g.run(all()))), 'AGGREGATE_TOO_LARGE')
+  for (const pot of ['a', 'b', 'c']) await f.time.run(g.run(insert('k', pot, 1, 2)))
+  assert.equal((await f.time.run(g.run(all()))).rows.length, 3)
+  await f.time.run(g.run(insert('k', 'd', 1, 2)))
+  assert.equal(await code(f.time.run(g.run(all()))), 'AGGREGATE_TOO_LARGE')
 })
 
 test('faults 73: settling an aggregate leaves its transaction finished, and sends nothing where it is', async () => {
   const f = new Fixture()
   await halfDone(f, { entry: false, puts: 0 })
   const g = f.gateway('finalizer')
-  await f.time.until(g.executor.settle(g.lease, AT))
+  await f.time.run(g.executor.settle(g.lease, AT))
   assert.deepEqual([g.sent(), f.store.rows.size], [['readHead', 'readRows', 'appendEntry', 'putRows', 'readHead'], 2])
-  await f.time.until(g.executor.settle(g.lease, AT))
+  await f.time.run(g.executor.settle(g.lease, AT))
   assert.deepEqual([g.sent(), verdicts(g), inFlight(g)], [['readHead'], [[1, 'committed', 1]], 0])
 })
 
@@ -387,7 +387,7 @@ test('faults 9: a target that is a black hole is an answer within the deadline, 
   g.fate = () => ({ requestMs: LOST })
   for (const plan of [one('x'), all(), add('k', { x: 1 }, 1)]) {
     const began = f.time.now
-    assert.equal(await code(f.time.until(g.run(plan))), 'TARGET_SILENT')
+    assert.equal(await code(f.time.run(g.run(plan))), 'TARGET_SILENT')
     assert.ok(f.time.now - began < 500)
   }
   assert.equal(inFlight(g), 0)

@@ -4,7 +4,7 @@ import { SwitchbackError } from '../../src/model/errors.ts'
 import { type Head, type OutboxEntry, type OutboxId, sameHead } from '../../src/model/head.ts'
 import type { RowKey, RowPut, StampedRow } from '../../src/model/row.ts'
 import type { CasResult, RowPage, RowRange, Target } from '../../src/model/target.ts'
-import type { Host, VirtualTime } from './virtual-time.ts'
+import type { Host, HostTime } from './host-time.ts'
 
 export type Operation = 'readHead' | 'compareAndSetHead' | 'appendEntry' | 'putRows' | 'readRows' | 'readRange'
 
@@ -76,7 +76,7 @@ function rowId({ table, key, clustering }: RowKey): string {
 }
 
 export interface Link {
-  readonly time: VirtualTime
+  readonly time: HostTime
   readonly store: FakeStore
   readonly host: Host
   readonly fate: (operation: Operation, detail: unknown) => Fate
@@ -101,17 +101,17 @@ export function remoteTarget(link: Link): Target {
       const timeout = time.on(host, REQUEST_TIMEOUT_MS, () =>
         reject(new SwitchbackError('TARGET_UNKNOWN', { operation, reason: 'timeout' })),
       )
-      if (againMs !== undefined) time.at(againMs, () => parts.forEach((part) => void part()))
+      if (againMs !== undefined) time.after(againMs, () => parts.forEach((part) => void part()))
       if (requestMs === Number.POSITIVE_INFINITY) return
       if (refuse !== undefined) {
-        time.at(requestMs, () => Number.isFinite(replyMs) && answer(() => reject(refuse)))
+        time.after(requestMs, () => Number.isFinite(replyMs) && answer(() => reject(refuse)))
         return
       }
       let left = parts.length
       for (const part of parts) {
         const spread = parts.length > 1 ? spreadMs() : 0
         if (spread === Number.POSITIVE_INFINITY) continue
-        time.at(requestMs + spread, () => {
+        time.after(requestMs + spread, () => {
           part()
           if (--left > 0) return
           const value = reply()

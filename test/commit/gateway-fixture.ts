@@ -9,7 +9,7 @@ import type { AggregateAddress, SettledEntry } from '../../src/model/executor.ts
 import type { KeyedPlan, StatementResult } from '../../src/model/plan.ts'
 import { ENV, MAPPING } from './fake-plans.ts'
 import { type Call, FakeStore, type Fate, type Operation, remoteTarget } from './fake-store.ts'
-import { newHost, VirtualTime } from './virtual-time.ts'
+import { HostTime, newHost } from './host-time.ts'
 
 export const AT: AggregateAddress = { key: 'k', slot: 7, group: 3, tenure: 10, base: 1_000_000n }
 
@@ -28,7 +28,7 @@ export interface Gateway {
 }
 
 export class Fixture {
-  readonly time = new VirtualTime()
+  readonly time = new HostTime()
   readonly store = new FakeStore()
   #ids = 0
 
@@ -88,7 +88,7 @@ export class Fixture {
 
   /** What a fresh gateway shows. */
   async shown(at: AggregateAddress, plan: KeyedPlan): Promise<readonly (readonly (string | null)[])[]> {
-    return (await this.time.until(this.gateway(`reader${++this.#ids}`).run(plan, at))).rows
+    return (await this.time.run(this.gateway(`reader${++this.#ids}`).run(plan, at))).rows
   }
 }
 

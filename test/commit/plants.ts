@@ -17,7 +17,7 @@ export const PLANTS = {
       target: (target, time) =>
         over(target, {
           appendEntry: (outbox, sequence, entry) => {
-            time.at(60, () => void target.appendEntry(outbox, sequence, entry).catch(() => {}))
+            time.after(60, () => void target.appendEntry(outbox, sequence, entry).catch(() => {}))
             return Promise.resolve()
           },
         }),

@@ -9,19 +9,19 @@ import { AT, code, Fixture, type Gateway } from './gateway-fixture.ts'
 
 function begin(f: Fixture, g: Gateway, isolation: Isolation = 'read committed') {
   const tx = g.executor.begin(g.lease, AT, { isolation })
-  const rows = async (plan: KeyedPlan) => (await f.time.until(tx.execute(plan, [], ENV))).rows.map((row) => `${row[1]}=${row[2]}`).join(' ')
+  const rows = async (plan: KeyedPlan) => (await f.time.run(tx.execute(plan, [], ENV))).rows.map((row) => `${row[1]}=${row[2]}`).join(' ')
   return {
     tx,
     rows,
-    failure: (plan: KeyedPlan) => code(f.time.until(tx.execute(plan, [], ENV))),
-    commit: () => code(f.time.until(tx.commit())),
+    failure: (plan: KeyedPlan) => code(f.time.run(tx.execute(plan, [], ENV))),
+    commit: () => code(f.time.run(tx.commit())),
   }
 }
 
 test('a transaction sees its own writes, others only what is committed, and COMMIT takes two round trips', async () => {
   const f = new Fixture()
   const g = f.gateway('a')
-  await f.time.until(g.run(add('k', { x: 1, y: 1 }, 1)))
+  await f.time.run(g.run(add('k', { x: 1, y: 1 }, 1)))
   const { rows, commit } = begin(f, g)
   assert.equal(await rows(add('k', { x: 5 }, 2)), 'x=6')
   assert.equal(await rows(remove('y')), '')
@@ -38,7 +38,7 @@ test('a transaction sees its own writes, others only what is committed, and COMM
 test('faults 48: changes of one row are folded into the last; insert then delete leaves a delete, delete then insert the row', async () => {
   const f = new Fixture()
   const g = f.gateway('a')
-  await f.time.until(g.run(add('k', { y: 1 }, 1)))
+  await f.time.run(g.run(add('k', { y: 1 }, 1)))
   const { tx, rows, commit } = begin(f, g)
   await rows(insert('k', 'x', 1, 2))
   await rows(remove('x'))
@@ -64,11 +64,11 @@ test('a written basis that another gateway has moved is 40001 at COMMIT, or at t
   const b = f.gateway('b')
   const atCommit = begin(f, a)
   await atCommit.rows(add('k', { x: 1 }, 1))
-  await f.time.until(b.run(add('k', { y: 1 }, 2)))
+  await f.time.run(b.run(add('k', { y: 1 }, 2)))
   assert.equal(await atCommit.commit(), 'CONFLICT')
   const atRead = begin(f, a)
   await atRead.rows(one('x', { locks: true }))
-  await f.time.until(b.run(add('k', { y: 1 }, 3)))
+  await f.time.run(b.run(add('k', { y: 1 }, 3)))
   assert.equal(await atRead.failure(all()), 'CONFLICT')
   assert.deepEqual(await f.shown(AT, all()), [['k', 'y', '2', '3']])
   assert.deepEqual(
@@ -84,7 +84,7 @@ test('READ COMMITTED reads what is newest at each statement; REPEATABLE READ and
     const b = f.gateway('b')
     const { rows, failure, commit } = begin(f, a, isolation)
     assert.equal(await rows(one('x')), '')
-    await f.time.until(b.run(add('k', { x: 1 }, 1)))
+    await f.time.run(b.run(add('k', { x: 1 }, 1)))
     if (isolation === 'read committed') {
       assert.equal(await rows(one('x')), 'x=1')
       assert.equal(await commit(), 'resolved')
@@ -98,7 +98,7 @@ test('a repeatable transaction that read one row and writes another is 40001 if 
   const a = f.gateway('a')
   const { rows, failure } = begin(f, a, 'serializable')
   await rows(one('x'))
-  await f.time.until(f.gateway('b').run(add('k', { x: 1 }, 1)))
+  await f.time.run(f.gateway('b').run(add('k', { x: 1 }, 1)))
   assert.equal(await failure(add('k', { y: 1 }, 2)), 'CONFLICT')
 })
 
@@ -131,11 +131,11 @@ test('a place is held from the first write to COMMIT: writers of this gateway wa
   await rows(add('k', { x: 1 }, 1))
   const order: number[] = []
   const writers = [2, 3, 4].map((by) => g.run(add('k', { x: 1 }, by)).then(() => order.push(by)))
-  await f.time.until(g.run(all()))
+  await f.time.run(g.run(all()))
   assert.deepEqual([order, g.executor.waiting()], [[], 3])
   assert.equal(tx.committing, false)
   assert.equal(await commit(), 'resolved')
-  await f.time.until(Promise.all(writers))
+  await f.time.run(Promise.all(writers))
   assert.deepEqual([order, (await f.shown(AT, one('x')))[0]?.[2]], [[2, 3, 4], '4'])
   const [counted] = g.contention.take()
   assert.deepEqual([counted?.key, counted?.queued, counted?.casLost, counted!.queuedMs > 0, counted!.heldMs > 0], ['k', 3, 0, true, true])
@@ -159,10 +159,10 @@ test('a failed or aborted transaction gives its place back, once, also after COM
   await next.rows(add('k', { x: 1 }, 4))
   done.tx.abort()
   const waiter = g.run(add('k', { x: 1 }, 5))
-  await f.time.run(f.time.now + 50)
+  await f.time.advanceTo(f.time.now + 50)
   assert.equal(g.executor.waiting(), 1)
   next.tx.abort()
-  await f.time.until(waiter)
+  await f.time.run(waiter)
   assert.deepEqual(await f.shown(AT, one('x')), [['k', 'x', '2', '5']])
 })
 
@@ -173,8 +173,8 @@ test('a fence ends waits in the queue and open transactions with 40001; what wai
   await holder.rows(add('k', { x: 1 }, 1))
   const waiters = [2, 3].map((by) => code(g.run(add('k', { x: 1 }, by))))
   const other = begin(f, g)
-  const third = other.failure(add('k', { x: 1 }, 4))
-  await f.time.run(f.time.now + 5)
+  const third = code(other.tx.execute(add('k', { x: 1 }, 4), [], ENV))
+  await f.time.advanceTo(f.time.now + 5)
   assert.equal(g.flights.get(AT.slot), 3)
   assert.equal(g.executor.abortWaiters(new Set([99])), 0)
   assert.equal(g.executor.abortWaiters(new Set([AT.slot])), 3)
@@ -187,12 +187,12 @@ test('a fence ends the retries of a statement that keeps losing, with nothing wr
   const f = new Fixture()
   const a = f.gateway('a')
   const b = f.gateway('b')
-  await f.time.until(a.run(add('k', { x: 1 }, 1)))
-  await f.time.until(b.run(add('k', { x: 1 }, 2)))
-  const work = code(f.time.until(a.run(add('k', { x: 1 }, 3)))) // starts from a head that is no longer there
+  await f.time.run(a.run(add('k', { x: 1 }, 1)))
+  await f.time.run(b.run(add('k', { x: 1 }, 2)))
+  const work = code(f.time.run(a.run(add('k', { x: 1 }, 3)))) // starts from a head that is no longer there
   assert.equal(a.executor.abortWaiters(new Set([AT.slot])), 0)
   assert.equal(await work, 'AGGREGATE_MOVING')
-  await f.time.run(f.time.now + 50)
+  await f.time.advanceTo(f.time.now + 50)
   assert.deepEqual([a.settled.at(-1)?.verdict, a.flights.get(AT.slot), (await f.shown(AT, one('x')))[0]?.[2]], ['void', 0, '2'])
 })
 
@@ -201,7 +201,7 @@ test('the queue is bounded by name, and nobody waits past the deadline', async (
   const g = f.gateway('a', { limits: { fifoWaitersMax: 1, commitDeadlineMs: 100 } })
   const { rows, tx } = begin(f, g)
   await rows(add('k', { x: 1 }, 1))
-  const waiter = code(f.time.until(g.run(add('k', { x: 1 }, 2))))
+  const waiter = code(f.time.run(g.run(add('k', { x: 1 }, 2))))
   assert.equal(await code(g.run(add('k', { x: 1 }, 3))), 'AGGREGATE_QUEUE_FULL')
   assert.equal(await waiter, 'CONTENTION_DEADLINE')
   tx.abort()
@@ -211,7 +211,7 @@ test('the queue is bounded by name, and nobody waits past the deadline', async (
 test('without the queue sessions of one gateway fight, and all get there', async () => {
   const f = new Fixture()
   const g = f.gateway('a', { fifo: false })
-  await f.time.until(Promise.all([1, 2, 3, 4].map((by) => g.run(add('k', { x: 1 }, by)))))
+  await f.time.run(Promise.all([1, 2, 3, 4].map((by) => g.run(add('k', { x: 1 }, by)))))
   assert.equal((await f.shown(AT, one('x')))[0]?.[2], '4')
   assert.ok(g.contention.take()[0]!.casLost > 0)
 })

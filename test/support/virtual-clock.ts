@@ -1,72 +1,147 @@
-// Promises: a Clock that stands still until it is told to go on, timers in order, and promise callbacks run dry between them.
+// Promises: a Clock that stands still until it is told to go on: one timer at a time, in order, and everything that follows from it by
+// promises alone is done before the next. Code on it runs as fast as the machine does, the same under one seed. Who drives it, drives it
+// alone: two would run time past what the one waits for.
 import type { Clock } from '../../src/lib/clock.ts'
 
+interface Timer {
+  readonly atMs: number
+  readonly n: number
+  /** Null: taken back. */
+  call: (() => void) | null
+}
+
+const RUN_LIMIT_MS = 600_000
+
 export class VirtualClock implements Clock {
-  #nowMs: number
-  #sequence = 0
-  #timers: { readonly atMs: number; readonly sequence: number; readonly call: () => void }[] = []
+  #now: number
+  #n = 0
+  /** The next one first. */
+  readonly #heap: Timer[] = []
+  #driven = false
 
   constructor(startMs = 1_000_000) {
-    this.#nowMs = startMs
+    this.#now = startMs
+  }
+
+  get now(): number {
+    return this.#now
   }
 
   nowMs(): number {
-    return this.#nowMs
+    return this.#now
   }
 
   monotonicMs(): number {
-    return this.#nowMs
+    return this.#now
   }
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       if (signal?.aborted) return resolve()
-      const cancel = this.after(ms, resolve)
-      signal?.addEventListener(
-        'abort',
-        () => {
-          cancel()
-          resolve()
-        },
-        { once: true },
-      )
+      const done = () => {
+        cancel()
+        signal?.removeEventListener('abort', done)
+        resolve()
+      }
+      const cancel = this.after(ms, done)
+      signal?.addEventListener('abort', done, { once: true })
     })
   }
 
   after(ms: number, call: () => void): () => void {
-    const timer = { atMs: this.#nowMs + Math.max(0, ms), sequence: this.#sequence++, call }
-    this.#timers.push(timer)
+    const timer: Timer = { atMs: this.#now + Math.max(0, ms), n: this.#n++, call }
+    push(this.#heap, timer)
     return () => {
-      this.#timers = this.#timers.filter((other) => other !== timer)
+      timer.call = null
     }
   }
 
-  /** Runs until `promise` settles, moving time from timer to timer; fails after `maxMs` of virtual time. */
-  async run<T>(promise: Promise<T>, maxMs = 600_000): Promise<T> {
+  /** Runs time until the promise settles. Fails when it can settle no more, or does not within so much time. */
+  async run<T>(work: Promise<T>, limitMs = RUN_LIMIT_MS): Promise<T> {
+    const startedMs = this.#now
     let settled = false
-    const watched = promise.finally(() => {
+    const mark = () => {
       settled = true
+    }
+    work.then(mark, mark)
+    await this.#drive(() => {
+      if (settled) return null
+      const next = this.#next()
+      if (next === undefined) throw new Error('everything waits and no timer is set: a deadlock')
+      if (next.atMs > startedMs + limitMs) throw new Error(`not settled within ${limitMs} ms of virtual time`)
+      return next
     })
-    watched.catch(() => undefined)
-    const endMs = this.#nowMs + maxMs
-    for (;;) {
-      await drain()
-      if (settled) return watched
-      const next = this.#timers.toSorted((a, b) => a.atMs - b.atMs || a.sequence - b.sequence)[0]
-      if (next === undefined) throw new Error('nothing is left to run, and the promise has not settled')
-      if (next.atMs > endMs) throw new Error(`not settled within ${maxMs} ms of virtual time`)
-      this.#timers = this.#timers.filter((other) => other !== next)
-      this.#nowMs = Math.max(this.#nowMs, next.atMs)
-      next.call()
+    return work
+  }
+
+  advance(ms: number): Promise<void> {
+    return this.advanceTo(this.#now + ms)
+  }
+
+  async advanceTo(untilMs: number): Promise<void> {
+    await this.#drive(() => {
+      const next = this.#next()
+      return next !== undefined && next.atMs <= untilMs ? next : null
+    })
+    this.#now = Math.max(this.#now, untilMs)
+  }
+
+  /** Timer by timer, until there is none to be run. */
+  async #drive(next: () => Timer | null): Promise<void> {
+    if (this.#driven) throw new Error('time is driven by another already')
+    this.#driven = true
+    try {
+      await settle()
+      for (let timer = next(); timer !== null; timer = next()) {
+        pop(this.#heap)
+        this.#now = timer.atMs
+        timer.call!()
+        await settle()
+      }
+    } finally {
+      this.#driven = false
     }
   }
 
-  async advance(ms: number): Promise<void> {
-    await this.run(this.sleep(ms))
+  #next(): Timer | undefined {
+    const heap = this.#heap
+    while (heap.length > 0 && heap[0]!.call === null) pop(heap)
+    return heap[0]
   }
 }
 
-/** Lets every promise callback that is due run, however long the chain. */
-async function drain(): Promise<void> {
-  await new Promise((resolve) => setImmediate(resolve))
+function before(a: Timer, b: Timer): boolean {
+  return a.atMs < b.atMs || (a.atMs === b.atMs && a.n < b.n)
+}
+
+function push(heap: Timer[], timer: Timer): void {
+  let i = heap.length
+  heap.push(timer)
+  while (i > 0) {
+    const parent = (i - 1) >> 1
+    if (before(heap[parent]!, timer)) break
+    heap[i] = heap[parent]!
+    i = parent
+  }
+  heap[i] = timer
+}
+
+function pop(heap: Timer[]): void {
+  const last = heap.pop()!
+  if (heap.length === 0) return
+  let i = 0
+  for (;;) {
+    let child = 2 * i + 1
+    if (child >= heap.length) break
+    if (child + 1 < heap.length && before(heap[child + 1]!, heap[child]!)) child++
+    if (before(last, heap[child]!)) break
+    heap[i] = heap[child]!
+    i = child
+  }
+  heap[i] = last
+}
+
+/** Asked for by a promise's reaction, a tick comes after all other reactions have run. */
+function settle(): Promise<void> {
+  return Promise.resolve().then(() => new Promise((resolve) => process.nextTick(resolve)))
 }

@@ -9,8 +9,8 @@ import { type BackfillOptions, type BackfillProgress, runBackfill } from '../../
 import { memoryBackfillJournal } from '../../src/sync/backfill-journal.ts'
 import { createRowPacer } from '../../src/sync/row-pacer.ts'
 import { sweepBelowBase } from '../../src/sync/sweep.ts'
+import { VirtualClock } from '../support/virtual-clock.ts'
 import { ENTRIES, fakeTarget, lsn, MAPPING, slotOfKey } from './fakes.ts'
-import { virtualClock } from './virtual-clock.ts'
 
 const ONLY_ENTRIES = { ...MAPPING, tables: [ENTRIES] }
 const BASE = 1_000_000n
@@ -154,7 +154,7 @@ test('the claim of a worker that died is taken over where it was durable, and th
 test('throttled, lost and broken reads lose nothing, and the journal never runs ahead of what is durable (11, 12)', async () => {
   for (let seed = 1; seed <= 20; seed++) {
     const random = seededRandom(seed)
-    const clock = virtualClock()
+    const clock = new VirtualClock()
     const { source, state } = fakeSource(() => manyRows(300))
     state.onBatch = () => {
       if (random.next() < 0.1) throw new Error('the connection broke')
@@ -167,7 +167,7 @@ test('throttled, lost and broken reads lose nothing, and the journal never runs 
       assert.ok(target.row(ENTRIES.name, at.after[0]!, [at.after[1]!]) !== undefined, `seed ${seed}: ahead of the target`)
       return progress(id, worker, at)
     }
-    const result = await clock.drive(runBackfill(options({ source, target, journal, clock, random }), new AbortController().signal))
+    const result = await clock.run(runBackfill(options({ source, target, journal, clock, random }), new AbortController().signal))
     assert.deepEqual([result.complete, result.rows, target.rows.size], [true, 300, 300], `seed ${seed}`)
   }
 })
@@ -182,11 +182,11 @@ test('what the stream has written already stays: a backfilled row is older than 
 })
 
 test('no more than so many rows a second', async () => {
-  const clock = virtualClock()
+  const clock = new VirtualClock()
   const pacer = createRowPacer({ rowsPerSecondMax: 1_000, clock })
   const began = clock.monotonicMs()
   const signal = new AbortController().signal
-  await clock.drive(
+  await clock.run(
     (async () => {
       for (let i = 0; i < 50; i++) await pacer.take(100, signal)
     })(),

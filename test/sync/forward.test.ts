@@ -8,6 +8,7 @@ import type { RowPut } from '../../src/model/row.ts'
 import { type ForwardOptions, type ForwardProgress, runForward } from '../../src/sync/forward.ts'
 import type { AuthorityViolation } from '../../src/sync/stamps.ts'
 import { eventually } from '../support/eventually.ts'
+import { VirtualClock } from '../support/virtual-clock.ts'
 import {
   ACCOUNTS,
   allSlots,
@@ -23,7 +24,6 @@ import {
   MAPPING,
   rowName,
 } from './fakes.ts'
-import { virtualClock } from './virtual-clock.ts'
 
 const insert = (account: number, id: number, amount: string, note: string | null = null): SourceChange => ({
   kind: 'insert',
@@ -196,12 +196,12 @@ test('a transaction leaves its final state only: delete and reinsert, insert and
 
 test('an unchanged TOAST column survives an update, also one that overtakes nothing (17)', async () => {
   const into = fakeTarget()
-  const clock = virtualClock()
+  const clock = new VirtualClock()
   into.weather = { random: seededRandom(4), clock, throttled: 0.3, lost: 0.1, unanswered: 0.1, late: 0.1, delayMaxMs: 20 }
   const transactions = Array.from({ length: 50 }, (_, i) =>
     transaction(200 + i * 10, [i === 0 ? insert(1, 1, '0', 'large') : update(1, 1, `${i}`)]),
   )
-  const run = await clock.drive(forward(transactions, { into, clock }))
+  const run = await clock.run(forward(transactions, { into, clock }))
   assert.deepEqual(run.target.row(ENTRIES.name, '1', ['1'])?.values, ['1', '1', '49', 'large'])
 })
 
@@ -283,7 +283,7 @@ test('INV-3: under throttling, lost and late answers nothing is acknowledged ear
 
 async function oneSeed(seed: number): Promise<void> {
   const random = seededRandom(seed)
-  const clock = virtualClock()
+  const clock = new VirtualClock()
   const transactions: SourceTransaction[] = []
   const wanted = new Map<string, string | null>()
   /** What must be durable at an LSN: rows with at least this stamp. */
@@ -326,16 +326,16 @@ async function oneSeed(seed: number): Promise<void> {
   }
   stream.onAcknowledge = (at) => holds(at, 'acknowledged')
   const limits = { batchRowsMax: 1 + random.int(5), batchesInFlightMax: 1 + random.int(4), pendingRowsMax: 5 + random.int(50) }
-  await clock.drive(forward([], { stream, into, clock, random, limits, onMarker: (content) => holds(BigInt(content), 'marker') }))
+  await clock.run(forward([], { stream, into, clock, random, limits, onMarker: (content) => holds(BigInt(content), 'marker') }))
   // What is still on its way arrives late, and changes nothing.
-  await clock.drive(clock.sleep(10_000))
+  await clock.run(clock.sleep(10_000))
   const state = new Map([...into.rows].map(([name, row]) => [name, row.values === null ? null : `${row.values[2]} ${row.values[3]}`]))
   assert.deepEqual(new Map([...state].sort()), new Map([...wanted].sort()), `seed ${seed}`)
   assert.equal(stream.acknowledged.at(-1), lsn(200 + 79 * 10 + 5), `seed ${seed}`)
 }
 
 test('two puts of one row are never in flight at once', async () => {
-  const clock = virtualClock()
+  const clock = new VirtualClock()
   const into = fakeTarget()
   const inFlight = new Set<string>()
   const putRows = into.putRows
@@ -354,7 +354,7 @@ test('two puts of one row are never in flight at once', async () => {
   const transactions = Array.from({ length: 200 }, (_, i) =>
     transaction(200 + i * 10, [i < 3 ? insert(1, i, 'a') : update(1, i % 3, `${i}`)]),
   )
-  const run = await clock.drive(forward(transactions, { target, clock }))
+  const run = await clock.run(forward(transactions, { target, clock }))
   assert.ok(run.progress!.rowsMerged > 100)
 })
 

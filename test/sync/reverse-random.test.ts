@@ -4,9 +4,9 @@ import { seededRandom } from '../../src/lib/prng.ts'
 import { SwitchbackError } from '../../src/model/errors.ts'
 import { createReverseSync, type ReverseSync } from '../../src/sync/reverse.ts'
 import type { ReverseCounts, ReverseLimits } from '../../src/sync/reverse-parts.ts'
+import { VirtualClock } from '../support/virtual-clock.ts'
 import { type FakeApplier, fakeApplier, fakeTarget, targetOwnsAll } from './fakes.ts'
 import { BASE, FakeGateway, TENURE, type World } from './reverse-world.ts'
-import { virtualClock } from './virtual-clock.ts'
 
 const VIEW = targetOwnsAll(TENURE, BASE)
 const FIRST_SEED = Number(process.env['SYNC_SEED'] ?? 1)
@@ -35,7 +35,7 @@ interface Leader {
 
 async function oneSeed(seed: number): Promise<Record<string, number>> {
   const random = seededRandom(seed)
-  const clock = virtualClock()
+  const clock = new VirtualClock()
   const target = fakeTarget()
   const world: World = {
     clock,
@@ -111,7 +111,7 @@ async function oneSeed(seed: number): Promise<Record<string, number>> {
     await Promise.all(leaders.map((one) => one.running))
     for (const one of leaders) add(totals, one.sync.progress().counts)
   }
-  await clock.drive(story())
+  await clock.run(story())
   check(world, applier)
   return totals
 }

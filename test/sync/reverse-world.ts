@@ -7,8 +7,8 @@ import type { SettledEntry } from '../../src/model/executor.ts'
 import { type Head, type OutboxEntry, RECENT_TRANSACTIONS, versionIn } from '../../src/model/head.ts'
 import type { RowChange } from '../../src/model/row.ts'
 import { SettledBacklog } from '../../src/sync/settled-backlog.ts'
+import type { VirtualClock } from '../support/virtual-clock.ts'
 import { ENTRIES, type FakeTarget, leaseRow, outboxName, rowName, type targetOwnsAll } from './fakes.ts'
-import type { VirtualClock } from './virtual-clock.ts'
 
 export const TENURE = 5
 export const BASE = 1_000n

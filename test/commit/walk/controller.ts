@@ -1,6 +1,6 @@
 // Promises: an instantaneous controller: flips there and back, some cancelled, each by the steps of the protocol; and the faults that
 // befall gateways.
-import { newHost } from '../virtual-time.ts'
+import { newHost } from '../host-time.ts'
 import type { Gateways } from './gateways.ts'
 import type { Reverse } from './reverse.ts'
 import type { Source } from './source.ts'
@@ -99,7 +99,7 @@ export class Controller {
       else if (kind < 0.7 && !gateway.host.dead) {
         gateway.host.dead = true
         this.#world.counts.crashes++
-        time.at(20 + random.next() * 200, () => gateway.host.dead && this.#gateways.start(gateway))
+        time.after(20 + random.next() * 200, () => gateway.host.dead && this.#gateways.start(gateway))
       }
     }
   }

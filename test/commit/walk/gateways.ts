@@ -4,7 +4,7 @@ import { type CommitExecutor, createExecutor } from '../../../src/commit/executo
 import type { AggregateAddress, TargetTransaction } from '../../../src/model/executor.ts'
 import { MAPPING } from '../fake-plans.ts'
 import { remoteTarget } from '../fake-store.ts'
-import { type Host, newHost } from '../virtual-time.ts'
+import { type Host, newHost } from '../host-time.ts'
 import { GROUP, LEASE_MS, type Lease, MARGIN_MS, type Ownership, SLOT, type World } from './world.ts'
 
 export interface Gateway {
@@ -118,7 +118,7 @@ export class Gateways {
     const sent = time.now
     const lost = !this.#world.calm && this.#world.random.next() < 0.02
     if (!lost) {
-      time.at(this.#world.delay(), () => {
+      time.after(this.#world.delay(), () => {
         if (lease.over) {
           time.on(host, this.#world.delay(), () => {
             if (gateway.lease === lease) gateway.lease = null
@@ -144,7 +144,7 @@ export class Gateways {
     if (gateway.flights > 0) return
     const epoch = gateway.view.epoch
     const next = gateway.executor.nextSequences(lease.id).get(GROUP) ?? 1
-    time.at(this.#world.delay(), () => {
+    time.after(this.#world.delay(), () => {
       if (lease.over || lease.acked >= epoch) return
       lease.acked = epoch
       lease.next = next

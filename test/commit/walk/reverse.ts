@@ -29,7 +29,7 @@ export class Reverse {
     if (complete) this.drainedSince = began
     // It lags while nobody waits for it: else it would finish, in an instant, what gateways left half done.
     const lag = this.#world.ownership.phase === 'steady' ? 40 + this.#world.random.next() * 200 : 3 + this.#world.random.next() * 15
-    this.#world.time.at(lag, () => this.rounds())
+    this.#world.time.after(lag, () => this.rounds())
   }
 
   #one(lease: Lease): boolean {

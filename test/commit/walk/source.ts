@@ -1,7 +1,7 @@
 // Promises: PostgreSQL's side: the rows there, the clients that its owner lets write them, and the forward sync, whose changes may come
 // twice, the second time long after.
 import { POTS } from '../fake-plans.ts'
-import type { Host } from '../virtual-time.ts'
+import type { Host } from '../host-time.ts'
 import { KEYS, type Lease, POT_NAMES, START, type World } from './world.ts'
 
 interface Change {
@@ -29,7 +29,7 @@ export class Source {
     const lost = !this.#world.calm && this.#world.random.next() < 0.02
     const reply = await new Promise<'acked' | 'refused' | 'unknown'>((resolve) => {
       this.#world.time.on(host, 80, () => resolve('unknown'))
-      this.#world.time.at(this.#world.delay(), () => {
+      this.#world.time.after(this.#world.delay(), () => {
         const { owner, phase, tenure, base } = this.#world.ownership
         const outcome = owner === 'source' && phase === 'steady' ? 'acked' : 'refused'
         if (outcome === 'acked') {
@@ -53,11 +53,11 @@ export class Source {
     const put = () =>
       this.#world.store.put({ table: POTS, key, clustering: [pot], values: [key, pot, String(amount), String(by)], stamp, mark: false })
     this.forwarding++
-    this.#world.time.at(this.#world.delay(), () => {
+    this.#world.time.after(this.#world.delay(), () => {
       put()
       this.forwarding--
     })
-    if (this.#world.random.next() < 0.1 && tenure > 0) this.#world.time.at(100 + this.#world.random.next() * 1_000, put)
+    if (this.#world.random.next() < 0.1 && tenure > 0) this.#world.time.after(100 + this.#world.random.next() * 1_000, put)
   }
 
   compareWithTarget(): void {

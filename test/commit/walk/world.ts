@@ -7,7 +7,7 @@ import type { Target } from '../../../src/model/target.ts'
 import { POTS } from '../fake-plans.ts'
 import { FakeStore, type Fate, type Operation } from '../fake-store.ts'
 import { History } from '../history.ts'
-import { type Host, VirtualTime } from '../virtual-time.ts'
+import { type Host, HostTime } from '../host-time.ts'
 
 export const KEYS = ['A', 'B']
 export const POT_NAMES = ['x', 'y', 'z']
@@ -36,14 +36,14 @@ export interface Lease extends LeaseHandle {
 
 /** A fault planted by a test into what surrounds the engine; never in the engine itself. */
 export interface Plant {
-  target?(target: Target, time: VirtualTime): Target
+  target?(target: Target, time: HostTime): Target
   holds?(holds: () => boolean): () => boolean
   flights?: 'uncounted'
   store?(store: FakeStore): void
 }
 
 export class World {
-  readonly time = new VirtualTime()
+  readonly time = new HostTime()
   readonly store = new FakeStore()
   readonly random: Random
   readonly history: History
