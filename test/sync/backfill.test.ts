@@ -8,7 +8,7 @@ import type { KeyRange, SnapshotReader, Source } from '../../src/model/source.ts
 import { type BackfillOptions, type BackfillProgress, runBackfill } from '../../src/sync/backfill.ts'
 import { memoryBackfillJournal } from '../../src/sync/backfill-journal.ts'
 import { createRowPacer } from '../../src/sync/row-pacer.ts'
-import { sweepBelowBase } from '../../src/sync/sweep.ts'
+import { highestStamp, sweepBelowBase } from '../../src/sync/sweep.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
 import { ENTRIES, fakeTarget, lsn, MAPPING, slotOfKey } from './fakes.ts'
 
@@ -226,4 +226,53 @@ test('after a second backfill, what lies below the new base was deleted meanwhil
     [...target.rows.values()].map((row) => [`${row.key}.${row.clustering[0]}`, row.values === null ? row.stamp : 'there']),
   )
   assert.deepEqual(state, { '1.1': BASE, '1.2': 'there', '1.3': 'there', '3.1': 'there' })
+})
+
+test('parts that are swept are not scanned again, a part counts only when its tombstones are durable, and throttling loses none (11, 55)', async () => {
+  for (let seed = 1; seed <= 10; seed++) {
+    const random = seededRandom(seed)
+    const clock = new VirtualClock()
+    const target = fakeTarget()
+    const old: RowPut[] = manyRows(200).map(([key, id]) => {
+      return { table: ENTRIES.name, key: key!, clustering: [id!], values: [key!, id!, '1', null], stamp: 5n, mark: false }
+    })
+    await target.putRows(old)
+    target.weather = { random, clock, throttled: 0.4, lost: 0.1, unanswered: 0.1, late: 0.1, delayMaxMs: 10 }
+    const done = new Map<number, number>([[1, 0]])
+    const journal = {
+      isSwept: async (_: string, segment: number) => done.has(segment),
+      async swept(_: string, segment: number, tombstones: number) {
+        for (const row of target.rows.values())
+          if (Number(row.key) % 4 === segment) assert.equal(row.values, null, `seed ${seed}: ${row.key} is not durable`)
+        done.set(segment, tombstones)
+      },
+    }
+    const limits = { batchRowsMax: 10, batchesInFlightMax: 3, pendingRowsMax: 40, backoff: { firstMs: 1, capMs: 10 } }
+    const sweep = {
+      target,
+      mapping: ONLY_ENTRIES,
+      journal,
+      slotOf: slotOfKey,
+      stampOf: () => BASE,
+      segments: 4,
+      scansMax: 2,
+      limits,
+      clock,
+      random,
+    }
+    const result = await clock.run(sweepBelowBase(sweep, new AbortController().signal))
+    const left = [...target.rows.values()].filter(({ values }) => values !== null).length
+    const tombstones = [...done.values()].reduce((sum, n) => sum + n, 0)
+    assert.deepEqual([result.complete, result.tombstones, tombstones, left > 0], [true, 200 - left, 200 - left, true], `seed ${seed}`)
+  }
+})
+
+test('the highest stamp is that of the slots asked for, tombstones included', async () => {
+  const target = fakeTarget()
+  const put = (key: string, stamp: bigint, values: RowPut['values']): RowPut => {
+    return { table: ENTRIES.name, key, clustering: ['1'], values, stamp, mark: false }
+  }
+  await target.putRows([put('1', 50n, ['1', '1', '1', null]), put('2', 70n, null), put('3', 900n, ['3', '1', '1', null])])
+  const asked = { target, mapping: ONLY_ENTRIES, slotOf: slotOfKey, segments: 2, counts: (slot: number) => slot !== 3 }
+  assert.equal(await highestStamp(asked, new AbortController().signal), 70n)
 })
