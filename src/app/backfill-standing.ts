@@ -1,6 +1,6 @@
 // Promises: what a backfill is worth now, decided in one place for `backfill`, `parity`, `status`, the canary's precheck and the forward
 // sync: whether the target is a copy that the forward sync keeps up to date (faults.md 13, 15). Unknown is not whole (INV-10).
-import type { SwitchbackError } from '../model/errors.ts'
+import type { ErrorCode, SwitchbackError } from '../model/errors.ts'
 import { type BackfillFacts, type BackfillState, readBackfillFacts } from '../store/backfills.ts'
 import type { Session } from '../store/session.ts'
 
@@ -44,19 +44,23 @@ export function stoppedSentence(because: string): string {
   return `The forward sync has stopped (${because}): run \`switchback backfill --again\`.`
 }
 
-/** Errors of the stream that no new try mends: the WAL at that position stays as it is. */
-const STREAM_STOPS: ReadonlySet<SwitchbackError['code']> = new Set([
-  'KEY_CHANGE_UNCHANGED_TOAST',
-  'ROW_KEY_MISSING',
-  'STREAM_TABLE_UNKNOWN',
-  'STREAM_INVALID',
-  'STREAM_TEXT_INVALID',
-  'TABLE_CHANGED',
-  'REPLICA_IDENTITY_CHANGED',
-  'SOURCE_TRANSACTION_TOO_LARGE',
-])
+/**
+ * Errors of the stream at which the forward sync stands still while the rest of the lead goes on. `lost`: the WAL at that position stays
+ * as it is, and what the target has from before may be of another shape, so only another backfill mends it. `retry`: a limit that is
+ * raised or a newer Switchback may.
+ */
+const STREAM_STOPS: Partial<Record<ErrorCode, 'lost' | 'retry'>> = {
+  KEY_CHANGE_UNCHANGED_TOAST: 'lost',
+  ROW_KEY_MISSING: 'lost',
+  STREAM_TABLE_UNKNOWN: 'lost',
+  TABLE_CHANGED: 'lost',
+  REPLICA_IDENTITY_CHANGED: 'lost',
+  STREAM_INVALID: 'retry',
+  STREAM_TEXT_INVALID: 'retry',
+  SOURCE_TRANSACTION_TOO_LARGE: 'retry',
+}
 
-/** Whether the forward sync stands still at this error while the rest of the lead goes on. Anything else ends the lead: it is weather. */
-export function stopsForward(error: SwitchbackError): boolean {
-  return STREAM_STOPS.has(error.code)
+/** Null: weather, which ends the lead if it stays. */
+export function stopsForward(error: SwitchbackError): 'lost' | 'retry' | null {
+  return STREAM_STOPS[error.code] ?? null
 }

@@ -11,6 +11,7 @@ import { systemRandom } from '../lib/prng.ts'
 import { SwitchbackError } from '../model/errors.ts'
 import type { Source } from '../model/source.ts'
 import type { Target } from '../model/target.ts'
+import { readMapping } from '../source/catalog.ts'
 import { type BackfillState, stopForward } from '../store/backfills.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
 import { readEpoch } from '../store/read-view.ts'
@@ -34,7 +35,7 @@ export interface ForwardLoopOptions {
 }
 
 const BACKFILL_LOOK_MS = 250
-/** After what a new try may mend: DDL that was undone, a limit that was raised. */
+/** After what a new try may mend. */
 const STOPPED_RETRY_MS = 5_000
 const HEARTBEAT_MS = 1_000
 /** A stream that breaks off again before a heartbeat of it has come through. */
@@ -49,7 +50,7 @@ export class ForwardLoop {
   readonly #marked = new Signal()
   #heartbeats: Heartbeats | null = null
   #progress: ForwardProgress | null = null
-  #stopped: string | null = null
+  #stopped: { readonly backfill: number; readonly because: string } | null = null
   #tries = 0
 
   constructor(options: ForwardLoopOptions) {
@@ -63,7 +64,7 @@ export class ForwardLoop {
 
   /** Why it stands still. */
   stopped(): string | null {
-    return this.#stopped
+    return this.#stopped?.because ?? null
   }
 
   /** Age of the oldest thing that PostgreSQL has committed and the target does not hold; undefined: not known (INV-10). */
@@ -93,7 +94,8 @@ export class ForwardLoop {
         await systemClock.sleep(BACKFILL_LOOK_MS, signal)
         continue
       }
-      this.#stopped = stopped?.because ?? null
+      if (this.#stopped !== null && this.#stopped.backfill !== backfill!.id) await this.#refuseChangedTables()
+      this.#stopped = stopped === null ? null : { backfill: backfill!.id, because: stopped.because }
       try {
         log.info({ backfill: backfill!.id }, 'the backfill is done; the forward sync begins')
         await this.#stream(backfill!, signal)
@@ -148,10 +150,18 @@ export class ForwardLoop {
     }
   }
 
+  /** A backfill that came after DDL has copied the tables as they are now: this lead knows them as they were, and begins anew. */
+  async #refuseChangedTables(): Promise<void> {
+    const { client, config, mapping } = this.#options.workspace
+    if (JSON.stringify(await readMapping(client, config)) === JSON.stringify(mapping)) return
+    throw new Error('the mapped tables have changed since this lead began')
+  }
+
   /** Null: weather. A stream that broke off is asked whether its slot is still there. */
   async #whyStopped(error: unknown): Promise<{ readonly text: string; readonly lost: boolean } | null> {
     const { workspace, log } = this.#options
-    if (error instanceof SwitchbackError && stopsForward(error)) return { text: `${error.code}: ${error.message}`, lost: false }
+    const stop = error instanceof SwitchbackError ? stopsForward(error) : null
+    if (stop !== null) return { text: `${(error as SwitchbackError).code}: ${(error as SwitchbackError).message}`, lost: stop === 'lost' }
     const now = await readStanding(workspace.session, slotNameOf(workspace.config.migration)).catch(() => null)
     if (now?.standing.kind === 'stopped' && now.standing.lost) return { text: now.standing.because, lost: true }
     // Refused as lost, and yet there: PostgreSQL says why.
@@ -163,8 +173,8 @@ export class ForwardLoop {
   async #stop(backfill: BackfillState, because: string, lost: boolean): Promise<void> {
     const { workspace, control, log, onStopped } = this.#options
     this.#progress = null
-    if (this.#stopped === because) return
-    this.#stopped = because
+    if (this.#stopped?.backfill === backfill.id && this.#stopped.because === because) return
+    this.#stopped = { backfill: backfill.id, because }
     log.error({ backfill: backfill.id, because, lost }, 'THE FORWARD SYNC HAS STOPPED: parity is invalid and no canary may start')
     onStopped()
     await stopForward(workspace.session, control.token, { backfill: backfill.id, because, lost })

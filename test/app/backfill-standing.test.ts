@@ -72,7 +72,8 @@ test('what a run does for each standing, asked to begin again or not', () => {
 })
 
 test('WAL that no new try mends stops the forward sync; weather does not', () => {
-  assert.equal(stopsForward(new SwitchbackError('TABLE_CHANGED', { table: 't', problem: 'p' })), true)
+  assert.equal(stopsForward(new SwitchbackError('TABLE_CHANGED', { table: 't', problem: 'p' })), 'lost')
+  assert.equal(stopsForward(new SwitchbackError('SOURCE_TRANSACTION_TOO_LARGE')), 'retry')
   for (const code of ['SOURCE_UNREACHABLE', 'CONTROL_UNREACHABLE', 'SLOT_IN_USE', 'TOKEN_STALE', 'TENURE_UNKNOWN'] as const)
-    assert.equal(stopsForward(new SwitchbackError(code)), false, code)
+    assert.equal(stopsForward(new SwitchbackError(code)), null, code)
 })

@@ -2,6 +2,7 @@
 // slots live on the target (protocols.md, Forward sync; faults.md 13, 55).
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { installMove } from '../../src/app/init.ts'
 import { openSource, openWorkspaceTarget } from '../../src/app/open-parts.ts'
 import { type BackfillRunOptions, backfillNow } from '../../src/app/run-backfill.ts'
 import { parityNow } from '../../src/app/run-parity.ts'
@@ -262,6 +263,58 @@ test('a second backfill is refused while a flip is open, before the old slot is 
   assert.deepEqual([slot!['n'], backfills!['n']], ['0', '1'])
   await move.session.query(`update switchback.flip set state = 'cancelled' where id = 'open'`)
   await at.backfill({ again: true })
+  await ready(at)
+  await allEqual(move, at)
+})
+
+test('DDL stops the forward sync by name and not the lead; the move planned again, a second backfill takes the new shape (20)', {
+  timeout: 180_000,
+}, async () => {
+  await using move = await startMove({ sql: SQL, tables: TABLES })
+  const direct = await move.database.connect()
+  {
+    await using at = await opened(move)
+    await ready(at)
+    await direct.query(`alter table notes add column mood text not null default 'calm'`)
+    await direct.query(`insert into notes values (200, 1, 0, 'x', 'cross')`)
+    const status = await stopped(at)
+    assert.match(String(status.syncs!['forwardStopped']), /^TABLE_CHANGED: table public\.notes is no longer as planned/)
+    await assert.rejects(at.backfill(), { code: 'BACKFILL_LOST' })
+  }
+  await installMove(move.configPath, move.env)
+  await using at = await opened(move)
+  const done = await at.backfill({ again: true })
+  assert.deepEqual([done.again, done.rows], [true, 361])
+  await ready(at)
+  await direct.query(`update notes set mood = 'glad' where account = 1`)
+  assert.deepEqual(await at.parity(), { differences: 0, listed: [], notChecked: [] })
+  const [row] = await move.target.target.readRows([{ table: 'public.notes', key: '200', clustering: ['1'] }])
+  assert.deepEqual(row!.values, ['200', '1', '0', 'x', 'cross'])
+})
+
+test('on another timeline nothing is resumed silently; the new tenure lies above what the old one stamped there (15)', {
+  timeout: 180_000,
+}, async () => {
+  await using move = await startMove({ sql: SQL, tables: TABLES })
+  await using at = await opened(move)
+  await ready(at)
+  // As after a promotion: what the record says of its PostgreSQL is no longer so, and the old one's WAL was far ahead.
+  await move.session.query('update switchback.backfill set timeline = timeline + 1')
+  const ahead: RowPut = {
+    table: 'public.notes',
+    key: '10',
+    clustering: ['77'],
+    values: ['10', '77', '0', 'ghost'],
+    stamp: 1n << 40n,
+    mark: false,
+  }
+  await move.target.target.putRows([ahead])
+  await move.session.query(
+    'select pg_terminate_backend(active_pid) from pg_replication_slots where active and database = current_database()',
+  )
+  assert.match(String((await stopped(at)).syncs!['forwardStopped']), /PostgreSQL is on timeline 1, the backfill was made on 2/)
+  const done = await at.backfill({ again: true })
+  assert.equal(done.tombstones, 1)
   await ready(at)
   await allEqual(move, at)
 })

@@ -58,13 +58,15 @@ export const SYNC_ERRORS = {
     kind: 'violation',
     sqlstate: '55000',
     message: 'table {table} is no longer as planned: {problem}',
-    remedy: 'The sync stopped before a row of the changed table was applied. Undo the change, or plan the move again.',
+    remedy:
+      'The sync stopped before a row of the changed table was applied. Plan again with `switchback init`, then run `switchback backfill --again`.',
   },
   REPLICA_IDENTITY_CHANGED: {
     kind: 'violation',
     sqlstate: '55000',
     message: 'the replica identity of table {table} no longer identifies its rows: {problem}',
-    remedy: 'The sync stopped before a row was applied. Set the replica identity to the primary key or to FULL and plan the move again.',
+    remedy:
+      'The sync stopped before a row was applied. Set the replica identity to the primary key or to FULL, then run `switchback backfill --again`.',
   },
   SOURCE_TRANSACTION_TOO_LARGE: {
     kind: 'operator',
