@@ -13,11 +13,17 @@ export interface RetryOptions {
   readonly onRetry: (error: unknown, attempt: number) => void
 }
 
-/** Stores that do not answer and errors without a code may pass; a fence, a violation, a bug, a refusal do not. */
+/** Of PostgreSQL's errors: a connection, a conflict, a server that stops or starts, a lock or a time-out, connections or memory short. */
+const PASSING_SQLSTATE = /^(08|40|57P|57014$|55P03$|53[234]00$)/
+
+/** Stores that do not answer and errors without a code may pass; a fence, a violation, a bug, a refusal, a full disk do not. */
 export function isRetryable(error: unknown): boolean {
   if (error instanceof SwitchbackError) {
     return error.kind === 'transient' || error.kind === 'unknown' || error.code.endsWith('_UNREACHABLE')
   }
+  const code = (error as { code?: unknown } | null)?.code
+  // EPIPE is as long as an SQLSTATE, and has no digit.
+  if (typeof code === 'string' && /^(?=.*\d)[0-9A-Z]{5}$/.test(code)) return PASSING_SQLSTATE.test(code)
   return !(error instanceof BugError)
 }
 
