@@ -1,10 +1,10 @@
 // Promises: everything the demo runs on, started with free ports in a temporary folder, and ended in reverse order.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
 import { startDynalite } from '../../src/app/embedded/dynalite.ts'
 import { type EmbeddedPostgres, freePort, startEmbeddedPostgres } from '../../src/app/embedded/postgres.ts'
+import { makeTemporaryFolder, writeNewFile } from '../../src/app/write-file.ts'
 import type { CommandOptions } from './processes.ts'
 import { LEDGER_SCHEMA, seedSql } from './schema.ts'
 import type { DynamoPlace } from './stores.ts'
@@ -59,7 +59,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
 }
 
 async function start(options: WorldOptions, ends: (() => unknown)[], close: () => Promise<void>): Promise<World> {
-  const folder = mkdtempSync(join(tmpdir(), 'switchback-demo-'))
+  const folder = makeTemporaryFolder('switchback-demo-')
   ends.push(() => rmSync(folder, { recursive: true, force: true }))
   options.say('Starting an embedded PostgreSQL and an embedded DynamoDB-compatible store (dynalite).')
   const postgres = await startEmbeddedPostgres({ settings: { max_connections: '200', shared_buffers: '128MB' } })
@@ -69,7 +69,7 @@ async function start(options: WorldOptions, ends: (() => unknown)[], close: () =
   ends.push(() => dynalite.stop())
   const databaseUrl = await createLedger(postgres.url(), postgres.url('ledger'), options.accounts)
   const [first, second, controller] = [await freePort(), await freePort(), await freePort()]
-  writeFileSync(join(folder, 'switchback.config.ts'), configText(dynalite.endpoint, first, controller))
+  writeNewFile(join(folder, 'switchback.config.ts'), configText(dynalite.endpoint, first, controller), { left: 'Nothing was changed.' })
   return {
     folder,
     databaseUrl,

