@@ -246,7 +246,9 @@ test('a slot that is lost while the copy is made ends the run by name, and the n
   await allEqual(move, at)
 })
 
-test('a second backfill is refused while a flip is open, before the old slot is touched', { timeout: 120_000 }, async () => {
+test('a second backfill is refused while a flip is open, before the old slot is touched; a put that lands late leaves no ghost', {
+  timeout: 120_000,
+}, async () => {
   await using move = await startMove({ sql: SQL, tables: TABLES })
   await using at = await opened(move)
   await ready(at)
@@ -262,7 +264,16 @@ test('a second backfill is refused while a flip is open, before the old slot is 
   const [backfills] = await move.session.query('select count(*) as n from switchback.backfill')
   assert.deepEqual([slot!['n'], backfills!['n']], ['0', '1'])
   await move.session.query(`update switchback.flip set state = 'cancelled' where id = 'open'`)
-  await at.backfill({ again: true })
+  const running = at.backfill({ again: true, latePutMs: 3_000 })
+  // A put of the old forward sync that lands when all is copied: the sweep has waited for it.
+  await eventually(async () => {
+    const { ranges, rangesDone, again } = (await at.status()).backfill
+    return again && ranges > 0 && rangesDone === ranges
+  }, 'all is copied')
+  await move.target.target.putRows([
+    { table: 'public.notes', key: '77', clustering: ['1'], values: ['77', '1', '0', 'ghost'], stamp: 2n, mark: false },
+  ])
+  await running
   await ready(at)
   await allEqual(move, at)
 })
