@@ -11,6 +11,7 @@ import { type Expression, type Frame, textOf } from './expression-types.ts'
 import { comparable } from './operators.ts'
 import type { RangeEntry, Scope } from './scope.ts'
 import { isInteger } from './types.ts'
+import { ONE_TEXT } from './value.ts'
 import type { TableRules } from './write-rules.ts'
 
 export type DerivedPlan = KeyedPlan
@@ -146,23 +147,10 @@ export function oneSource(keyType: KeyType, sources: readonly Equality[], table:
   return keySource(keyType, first.value)
 }
 
-/** Types of which equal clustering values have one text, so that a row is found by it. */
-const POINT_TYPES: ReadonlySet<string> = new Set([
-  'int2',
-  'int4',
-  'int8',
-  'bool',
-  'text',
-  'varchar',
-  'uuid',
-  'date',
-  'timestamp',
-  'timestamptz',
-  'time',
-])
-
+/** Whether a row is found by the text of its clustering values. Not by a bytea's: such rows are read by range. */
 export function hasExactClustering(table: TableMapping): boolean {
-  return table.clustering.every((index) => POINT_TYPES.has(table.columns[index]!.type))
+  const types = table.clustering.map((index) => table.columns[index]!.type)
+  return types.every((type) => ONE_TEXT.has(type) && type !== 'bytea')
 }
 
 export interface Access {

@@ -1,7 +1,7 @@
 // Promises: update and delete of rows of one aggregate, with the constraints and actions PostgreSQL would apply.
 import type { DeleteStmt, UpdateStmt } from 'libpg-query'
 import type { ColumnType, TableMapping } from '../model/mapping.ts'
-import type { AggregateRows, Params, StatementEnv, StatementResult } from '../model/plan.ts'
+import type { AggregateRows, Params, ReadRequest, StatementEnv, StatementResult } from '../model/plan.ts'
 import type { Row } from '../model/row.ts'
 import { type Node, NotDerivable } from './ast.ts'
 import {
@@ -67,12 +67,10 @@ function matching(target: Target, rows: AggregateRows, frame: Frame): readonly R
   })
 }
 
-const NONE: Pick<StatementResult, 'rows' | 'changes'> = { rows: [], changes: [] }
-
 export function deriveUpdate(statement: UpdateStmt, deriving: Deriving): DerivedPlan {
   refuseFrom(statement.fromClause, 'update ... from')
   const target = targetOf(statement, deriving)
-  const { table, source, access } = target
+  const { table, access } = target
   const rules = deriving.rules.get(table.name)!
   if (rules.refused !== null) throw rules.refused
   const sets = compileSets(statement.targetList, rules, target.scope)
@@ -108,21 +106,7 @@ export function deriveUpdate(statement: UpdateStmt, deriving: Deriving): Derived
     if (children.length > 0) for (const before of replaced) checkUnreferenced(children, before, rows)
     return { rows: output, commandTag: `UPDATE ${written.length}`, changes: rows.changes() }
   }
-  return {
-    kind: 'keyed',
-    readOnly: false,
-    locks: false,
-    returnsRows: target.print !== null,
-    key: source.key,
-    asks: [],
-    insertedRows: 0,
-    parameterTypes: parameterTypesOf(target.parameters),
-    reads: (params) => {
-      const own = readOf(access, frameOf(params, NO_ENV, 0))
-      return more.length === 0 ? own : mergeReads([...own, ...more])
-    },
-    run: (params, rows, env) => (source.isNull(params) ? { ...NONE, commandTag: 'UPDATE 0' } : run(params, rows, env)),
-  }
+  return writePlan(target, { reads: more, none: 'UPDATE 0', run })
 }
 
 function sameClustering(table: TableMapping, a: Row, b: Row): boolean {
@@ -137,7 +121,7 @@ function refuseFrom(list: readonly Node[] | undefined, what: string): void {
 export function deriveDelete(statement: DeleteStmt, deriving: Deriving): DerivedPlan {
   refuseFrom(statement.usingClause, 'delete ... using')
   const target = targetOf(statement, deriving)
-  const { table, source, access } = target
+  const { table } = target
   const reach = deleteReach(table, deriving.mapping)
   const children = [...reach.values()].flat()
   // NO ACTION asks whether another row took the place of what is gone, so the parent's own rows are read too.
@@ -161,19 +145,32 @@ export function deriveDelete(statement: DeleteStmt, deriving: Deriving): Derived
     }
     return { rows: output, commandTag: `DELETE ${gone.length}`, changes: rows.changes() }
   }
+  const reads = [...ranges].map((name) => ({ kind: 'range', table: name }) as const)
+  return writePlan(target, { reads, none: 'DELETE 0', run })
+}
+
+interface Write {
+  /** Beside the rows of the table itself. */
+  readonly reads: readonly ReadRequest[]
+  /** The tag where the key is null, which no row has. */
+  readonly none: string
+  readonly run: (params: Params, rows: AggregateRows, env: StatementEnv) => StatementResult
+}
+
+function writePlan({ source, access, print, parameters }: Target, { reads, none, run }: Write): DerivedPlan {
   return {
     kind: 'keyed',
     readOnly: false,
     locks: false,
-    returnsRows: target.print !== null,
+    returnsRows: print !== null,
     key: source.key,
     asks: [],
     insertedRows: 0,
-    parameterTypes: parameterTypesOf(target.parameters),
+    parameterTypes: parameterTypesOf(parameters),
     reads: (params) => {
       const own = readOf(access, frameOf(params, NO_ENV, 0))
-      return ranges.size === 0 ? own : mergeReads([...own, ...[...ranges].map((name) => ({ kind: 'range', table: name }) as const)])
+      return reads.length === 0 ? own : mergeReads([...own, ...reads])
     },
-    run: (params, rows, env) => (source.isNull(params) ? { ...NONE, commandTag: 'DELETE 0' } : run(params, rows, env)),
+    run: (params, rows, env) => (source.isNull(params) ? { rows: [], changes: [], commandTag: none } : run(params, rows, env)),
   }
 }

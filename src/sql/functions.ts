@@ -7,7 +7,7 @@ import { coerce, fold, withStableText } from './coerce.ts'
 import { absolute, ceil, type Decimal, floor, roundTo, sign, truncateTo } from './decimal.ts'
 import { type Expression, expression, type Frame, textOf } from './expression-types.ts'
 import { type Json, parseJson } from './jsonb.ts'
-import { strict } from './operators.ts'
+import { strict, strictOne } from './operators.ts'
 import type { Scope } from './scope.ts'
 import { isArray, isInteger, isText, typeLabel } from './types.ts'
 import { checkInteger, type Value } from './value.ts'
@@ -69,20 +69,6 @@ export function callFunction(scope: Scope, name: string, args: readonly Expressi
 function exactly(args: readonly Expression[], count: number): readonly Expression[] {
   if (args.length !== count) throw new NotDerivable(`a function call with ${args.length} arguments`)
   return args
-}
-
-function strictOne(type: ColumnType, one: Expression, compute: (value: Exclude<Value, null>) => Value): Expression {
-  const { evaluate } = one
-  return fold(
-    expression(
-      type,
-      (frame) => {
-        const value = evaluate(frame)
-        return value === null ? null : compute(value)
-      },
-      [one],
-    ),
-  )
 }
 
 function numberFunction(

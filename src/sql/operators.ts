@@ -45,6 +45,21 @@ export function strict(type: SqlType, left: Expression, right: Expression, compu
   )
 }
 
+/** Of one argument; null of null. */
+export function strictOne(type: SqlType, one: Expression, compute: (value: Exclude<Value, null>) => Value): Expression {
+  const { evaluate } = one
+  return fold(
+    expression(
+      type,
+      (frame) => {
+        const value = evaluate(frame)
+        return value === null ? null : compute(value)
+      },
+      [one],
+    ),
+  )
+}
+
 /** Brings both sides of a comparison to the type it is computed in. */
 export function comparable(scope: Scope, left: Expression, right: Expression): [Expression, Expression] {
   if (left.type === 'unknown' && right.type === 'unknown')
@@ -181,23 +196,14 @@ function floatArithmetic(operator: string, single: boolean): Strict {
 }
 
 export function negated(operand: Expression): Expression {
-  const { type, evaluate } = operand
+  const { type } = operand
   if (!isNumber(type)) throw new NotDerivable(`the sign of ${typeLabel(type)}`)
   const compute = isInteger(type)
     ? (value: Value) => checkInteger(-(value as bigint), type)
     : type === 'numeric'
       ? (value: Value) => negate(value as Decimal)
       : (value: Value) => -(value as number)
-  return fold(
-    expression(
-      type,
-      (frame) => {
-        const value = evaluate(frame)
-        return value === null ? null : compute(value)
-      },
-      [operand],
-    ),
-  )
+  return strictOne(type, operand, compute)
 }
 
 function concatenate(scope: Scope, left: Expression, right: Expression): Expression {

@@ -227,8 +227,8 @@ export function comparerOf(type: SqlType): Comparison | null {
 
 export type Equality = (a: Exclude<Value, null>, b: Exclude<Value, null>) => boolean
 
-/** Element types whose equal arrays have one text. */
-const EXACT_ELEMENTS = new Set([
+/** Types of which equal values have one text, and so have equal arrays of them. */
+export const ONE_TEXT: ReadonlySet<string> = new Set([
   'int2',
   'int4',
   'int8',
@@ -245,26 +245,14 @@ const EXACT_ELEMENTS = new Set([
 
 /** Whether two values of a type are equal; null where that is not defined (json) or not exact here. */
 export function equalityOf(type: SqlType): Equality | null {
-  if (isArray(type)) return EXACT_ELEMENTS.has(type.slice(0, -2)) ? (a, b) => a === b : null
+  if (isArray(type)) return ONE_TEXT.has(type.slice(0, -2)) ? (a, b) => a === b : null
+  if (ONE_TEXT.has(type)) return (a, b) => a === b
   switch (type) {
     case 'json':
     case 'unknown':
       return null
     case 'jsonb':
       return (a, b) => a === b || sameJson(parseJson(a as string)!, parseJson(b as string)!)
-    case 'text':
-    case 'varchar':
-    case 'uuid':
-    case 'bytea':
-    case 'bool':
-    case 'int2':
-    case 'int4':
-    case 'int8':
-    case 'date':
-    case 'timestamp':
-    case 'timestamptz':
-    case 'time':
-      return (a, b) => a === b
     default: {
       const compare = comparerOf(type)
       return compare === null ? null : (a, b) => compare(a, b) === 0
@@ -274,7 +262,7 @@ export function equalityOf(type: SqlType): Equality | null {
 
 /** A text that is equal exactly where values are: for grouping and distinct. null where there is none. */
 export function identityOf(type: SqlType): ((value: Exclude<Value, null>) => string) | null {
-  if (isArray(type)) return EXACT_ELEMENTS.has(type.slice(0, -2)) ? (value) => value as string : null
+  if (isArray(type)) return ONE_TEXT.has(type.slice(0, -2)) ? (value) => value as string : null
   switch (type) {
     case 'json':
     case 'jsonb':

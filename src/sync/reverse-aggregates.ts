@@ -255,17 +255,11 @@ export class AggregateBook {
 
   async #askAll(): Promise<void> {
     const { options, limits, signal } = this.#context
-    const retry = {
-      clock: options.clock,
-      random: options.random,
-      backoff: limits.backoff,
-      onRetry: (e: unknown) => this.#context.counted(e),
-    }
     try {
       while (this.#toAsk.length > 0 && !signal.aborted) {
         const asked = this.#toAsk.splice(0, limits.appliedKeysMax)
         const keys = asked.map(({ key, tenure }) => ({ key, tenure }))
-        const answer = await untilDone(() => options.applier.applied(keys), retry, signal)
+        const answer = await untilDone(() => options.applier.applied(keys), this.#context.retry, signal)
         if (answer === ABORTED) return
         const versions = new Map(answer.map((one) => [`${one.tenure}/${one.key}`, one.version]))
         for (const aggregate of asked) {
@@ -321,20 +315,14 @@ export class AggregateBook {
   }
 
   async #apply(items: readonly Item[]): Promise<void> {
-    const { options, limits, signal } = this.#context
+    const { options, signal } = this.#context
     const batch: ReverseTransaction[] = items.map((item) => {
       const { key, tenure, version, txnId, changes } = item.entry
       return { key, slot: this.#context.slotOf(item.aggregate), tenure, version, txnId, changes }
     })
-    const retry = {
-      clock: options.clock,
-      random: options.random,
-      backoff: limits.backoff,
-      onRetry: (e: unknown) => this.#context.counted(e),
-    }
     try {
       // A commit whose reply was lost is sent again: what took effect comes back as a double.
-      const outcomes = await untilDone(() => options.applier.apply(batch), retry, signal)
+      const outcomes = await untilDone(() => options.applier.apply(batch), this.#context.retry, signal)
       if (outcomes === ABORTED) return
       const touched = new Set<Aggregate>()
       items.forEach((item, i) => {

@@ -236,7 +236,7 @@ export class OutboxBook {
   }
 
   async #save(): Promise<void> {
-    const { options, limits, signal } = this.#context
+    const { options, signal } = this.#context
     this.#saving = true
     this.#lastSaveMs = this.#context.now()
     const tracks = [...this.#dirty]
@@ -246,14 +246,8 @@ export class OutboxBook {
       const sequence = track.position()
       return { group: track.id.group, lease: track.id.lease, sequence, final: track.final && sequence >= track.last }
     })
-    const retry = {
-      clock: options.clock,
-      random: options.random,
-      backoff: limits.backoff,
-      onRetry: (e: unknown) => this.#context.counted(e),
-    }
     try {
-      const saved = await untilDone(() => options.applier.savePositions(positions), retry, signal)
+      const saved = await untilDone(() => options.applier.savePositions(positions), this.#context.retry, signal)
       if (saved === ABORTED) return
       tracks.forEach((track, i) => {
         const { sequence, final } = positions[i]!
@@ -285,18 +279,12 @@ export class OutboxBook {
   }
 
   async #trim(): Promise<void> {
-    const { options, limits, counts, signal } = this.#context
-    const retry = {
-      clock: options.clock,
-      random: options.random,
-      backoff: limits.backoff,
-      onRetry: (e: unknown) => this.#context.counted(e),
-    }
+    const { options, counts, signal } = this.#context
     for (let track = this.#trimQueue.shift(); track !== undefined && !signal.aborted; track = this.#trimQueue.shift()) {
       const { id } = track
       while (track.trimmedBuckets < bucketsPast(track.saved, track.last) && !signal.aborted) {
         const bucket = track.trimmedBuckets
-        const done = await untilDone(() => options.target.deleteBucket(id, bucket), retry, signal).catch((error: unknown) => {
+        const done = await untilDone(() => options.target.deleteBucket(id, bucket), this.#context.retry, signal).catch((error: unknown) => {
           // A bucket that stays is waste, never an error of service: counted, and deleted again by the next leader or by finalize.
           this.#context.counted(error)
         })

@@ -9,6 +9,7 @@ import type { AggregateKey } from '../model/key.ts'
 import type { RoutingView } from '../model/ownership.ts'
 import type { Target } from '../model/target.ts'
 import type { OutboxTrack } from './outbox-track.ts'
+import type { RetryOptions } from './retry.ts'
 
 export interface ReverseLimits {
   /** Transactions in one PostgreSQL commit. */
@@ -192,6 +193,8 @@ export interface ReverseContext {
   readonly limits: ReverseLimits
   readonly counts: ReverseCounts
   readonly signal: AbortSignal
+  /** For whatever is asked of stores: counted. */
+  readonly retry: RetryOptions
   now(): number
   leaseOver(lease: LeaseId): boolean
   feedAlive(lease: LeaseId): boolean

@@ -59,6 +59,7 @@ class ReverseRun implements ReverseSync {
   readonly #stop = new AbortController()
   readonly #roomMade = new Signal()
   readonly #started = new Signal()
+  readonly #context: ReverseContext
   readonly #aggregates: AggregateBook
   #outboxes: OutboxBook | null = null
   /** Told before the positions were read. */
@@ -84,14 +85,16 @@ class ReverseRun implements ReverseSync {
       outboxReads: 0,
       retries: {},
     }
-    this.#aggregates = new AggregateBook(this.#context())
+    this.#context = this.#makeContext()
+    this.#aggregates = new AggregateBook(this.#context)
   }
 
-  #context(): ReverseContext {
+  #makeContext(): ReverseContext {
     const options = this.#options
     return {
       options,
       limits: this.#limits,
+      retry: { clock: options.clock, random: options.random, backoff: this.#limits.backoff, onRetry: (error) => this.#counted(error) },
       counts: this.#counts,
       signal: this.#stop.signal,
       now: () => options.clock.monotonicMs(),
@@ -164,13 +167,11 @@ class ReverseRun implements ReverseSync {
   }
 
   async #start(): Promise<void> {
-    const { applier, clock, random } = this.#options
-    const retry = { clock, random, backoff: this.#limits.backoff, onRetry: (error: unknown) => this.#counted(error) }
-    const positions = await untilDone(() => applier.positions(), retry, this.#stop.signal)
+    const positions = await untilDone(() => this.#options.applier.positions(), this.#context.retry, this.#stop.signal)
     if (positions === ABORTED) return
     this.#lastEpoch = this.#options.view().epoch
     this.#learnLeases()
-    this.#outboxes = new OutboxBook(this.#context(), this.#aggregates, positions)
+    this.#outboxes = new OutboxBook(this.#context, this.#aggregates, positions)
     for (const poison of this.#options.poison ?? []) this.#aggregates.halt(this.#aggregates.of(poison.key, poison.tenure), poison.version)
     const early = this.#early
     this.#early = []

@@ -9,38 +9,19 @@ import {
   type StatementResult,
 } from '../../src/model/plan.ts'
 import type { Row, RowChange } from '../../src/model/row.ts'
+import { mappedColumn, mappedTable } from '../support/mapped-table.ts'
 
 export const POTS = 'bank.pots'
-
-const column = (name: string) => ({
-  name,
-  type: 'text' as const,
-  typeOid: 25,
-  typmod: -1,
-  notNull: true,
-  defaultExpr: null,
-  identity: null,
-  generatedExpr: null,
-})
 
 export const MAPPING: Mapping = {
   migration: 'test',
   keyType: 'text',
   tables: [
-    {
-      name: POTS,
-      schema: 'bank',
-      table: 'pots',
-      relationOid: 1,
-      primaryKeyName: 'pots_pkey',
-      columns: ['key', 'pot', 'amount', 'by'].map(column),
-      partition: 0,
-      clustering: [1],
-      checks: [],
-      foreignKeys: [],
-      uniqueKeys: [],
-      targetName: 'pots',
-    },
+    mappedTable(
+      'pots',
+      ['key', 'pot', 'amount', 'by'].map((name) => mappedColumn(name, 'text')),
+      { name: POTS, schema: 'bank', clustering: [1] },
+    ),
   ],
 }
 

@@ -1,14 +1,8 @@
 // Promises: the tables that the target contract is tested over, and short ways to write heads, entries and puts for them.
 import type { Head, OutboxEntry } from '../../src/model/head.ts'
-import {
-  type ColumnMapping,
-  type ColumnType,
-  type KeyType,
-  type Mapping,
-  SCALAR_TYPES,
-  type TableMapping,
-} from '../../src/model/mapping.ts'
+import { type ColumnType, type KeyType, type Mapping, SCALAR_TYPES, type TableMapping } from '../../src/model/mapping.ts'
 import type { Cell, RowPut, StampedRow } from '../../src/model/row.ts'
+import { mappedColumn, mappedTable } from '../support/mapped-table.ts'
 
 export const EVERY_TYPE: readonly ColumnType[] = [...SCALAR_TYPES, 'int4[]', 'text[]', 'numeric[]']
 
@@ -80,25 +74,8 @@ function table(
   columns: readonly (readonly [string, ColumnType])[],
   clustering: readonly string[] = [],
 ): TableMapping {
-  const all = [['id', keyType] as const, ...columns].map(([column, type]) => columnOf(column, type))
-  return {
-    name: `public.${name}`,
-    schema: 'public',
-    table: name,
-    relationOid: 1,
-    primaryKeyName: `${name}_pkey`,
-    columns: all,
-    partition: 0,
-    clustering: clustering.map((column) => all.findIndex((one) => one.name === column)),
-    checks: [],
-    foreignKeys: [],
-    uniqueKeys: [],
-    targetName: name,
-  }
-}
-
-function columnOf(name: string, type: ColumnType): ColumnMapping {
-  return { name, type, typeOid: 0, typmod: -1, notNull: false, defaultExpr: null, identity: null, generatedExpr: null }
+  const all = [['id', keyType] as const, ...columns].map(([column, type]) => mappedColumn(column, type, { notNull: false }))
+  return mappedTable(name, all, { clustering: clustering.map((column) => all.findIndex((one) => one.name === column)) })
 }
 
 export function headAt(tenure: number, version: number, txnId: string, more: Partial<Head> = {}): Head {

@@ -1,17 +1,11 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { test } from 'node:test'
-import { openSource, openWorkspaceTarget } from '../../src/app/open-parts.ts'
-import { parityNow } from '../../src/app/run-parity.ts'
 import { repairNow } from '../../src/app/run-repair.ts'
-import { openWorkspace, type Workspace } from '../../src/app/workspace.ts'
-import type { Target } from '../../src/model/target.ts'
 import { planRepair } from '../../src/parity/repair.ts'
 import { readReport } from '../../src/store/reports.ts'
 import { eventually } from '../support/eventually.ts'
 import { type Move, startMove } from '../support/move.ts'
+import { openStores } from '../support/stores.ts'
 
 const TABLES = { 'public.notes': { partitionKey: 'account' } }
 const SQL = `
@@ -52,13 +46,13 @@ for (const owner of ['source', 'target'] as const) {
   }, async () => {
     await using move = await startMove({ sql: SQL, tables: TABLES })
     if (owner === 'target') await move.move('target')
-    await using opened = await open(move)
-    const { workspace, target } = opened
+    await using stores = await openStores(move)
+    const { workspace, target } = stores
     const stop = new AbortController()
     const writing = keepWriting(move, stop.signal)
     try {
       await spoilTarget(move)
-      const before = await compare(workspace, target)
+      const before = await stores.parity()
       assert.deepEqual(
         before.listed.map(({ key, clustering, kind, cells }) => `${key}/${clustering} ${kind} ${cells.map((c) => c.column)}`).sort(),
         ['1/1 missing on the target ', '2/2 different body', '3/9 extra on the target '].sort(),
@@ -72,7 +66,7 @@ for (const owner of ['source', 'target'] as const) {
         signal: AbortSignal.timeout(60_000),
       })
       assert.deepEqual(outcome, { repaired: 3, left: [] })
-      const after = await compare(workspace, target)
+      const after = await stores.parity()
       assert.deepEqual([after.differences, after.notChecked], [0, []])
     } finally {
       stop.abort()
@@ -121,45 +115,8 @@ async function waitForTarget(move: Move): Promise<void> {
   await eventually(async () => Number((await readReport(move.session))?.content['forwardLagMs'] ?? 9e9) < 5_000, 'the forward sync runs')
 }
 
-async function compare(workspace: Workspace, target: Target) {
-  const { report } = await parityNow({
-    workspace,
-    source: openSource(workspace),
-    target,
-    share: 1,
-    certificate: false,
-    onProgress: () => undefined,
-    signal: AbortSignal.timeout(60_000),
-  })
-  return report
-}
-
 /** Other rows of the same aggregates, all the time. */
 async function keepWriting(move: Move, signal: AbortSignal): Promise<void> {
   const client = await move.client()
   for (let i = 0; !signal.aborted; i++) await client.query('update notes set n = n + 1 where account = $1 and id = 3', [(i % 12) + 1])
-}
-
-async function open(move: Move) {
-  const folder = mkdtempSync(join(tmpdir(), 'switchback-repair-'))
-  const path = join(folder, 'switchback.config.ts')
-  const config = {
-    migration: move.database.name,
-    source: { urlEnv: 'TEST_SOURCE_URL' },
-    target: { kind: 'memory', port: move.target.port },
-    tables: TABLES,
-  }
-  writeFileSync(path, `export default ${JSON.stringify(config)}\n`)
-  const env = { TEST_SOURCE_URL: move.database.url }
-  const workspace = await openWorkspace(path, env)
-  const target = await openWorkspaceTarget(workspace, env)
-  return {
-    workspace,
-    target,
-    async [Symbol.asyncDispose]() {
-      await target.close()
-      await workspace.close()
-      rmSync(folder, { recursive: true, force: true })
-    },
-  }
 }

@@ -3,15 +3,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { installMove } from '../../src/app/init.ts'
-import { openSource, openWorkspaceTarget } from '../../src/app/open-parts.ts'
+import { openSource } from '../../src/app/open-parts.ts'
 import { type BackfillRunOptions, backfillNow } from '../../src/app/run-backfill.ts'
-import { parityNow } from '../../src/app/run-parity.ts'
 import { readStatus, type Status } from '../../src/app/status.ts'
-import { openWorkspace } from '../../src/app/workspace.ts'
 import type { RowPut, StampedRow } from '../../src/model/row.ts'
 import type { Target } from '../../src/model/target.ts'
 import { eventually } from '../support/eventually.ts'
 import { type Move, startMove } from '../support/move.ts'
+import { openStores } from '../support/stores.ts'
 
 const TABLES = { 'public.notes': { partitionKey: 'account' }, 'public.tags': { partitionKey: 'account' } }
 const SQL = `
@@ -36,8 +35,8 @@ const MEANWHILE = `
 `
 
 async function opened(move: Move) {
-  const workspace = await openWorkspace(move.configPath, move.env)
-  const target = await openWorkspaceTarget(workspace, move.env)
+  const stores = await openStores(move)
+  const { workspace, target } = stores
   const slot = `switchback_${move.database.name}`
   return {
     workspace,
@@ -55,16 +54,8 @@ async function opened(move: Move) {
         ...more,
       }),
     async parity() {
-      const { report } = await parityNow({
-        workspace,
-        source: openSource(workspace),
-        target,
-        share: 1,
-        certificate: false,
-        onProgress: () => undefined,
-        signal: AbortSignal.timeout(60_000),
-      })
-      return { differences: report.differences, listed: report.listed, notChecked: report.notChecked }
+      const { differences, listed, notChecked } = await stores.parity()
+      return { differences, listed, notChecked }
     },
     status: () => readStatus(workspace.session, slot),
     async loseSlot() {
@@ -73,10 +64,7 @@ async function opened(move: Move) {
       await eventually(async () => (await admin.query('select pg_drop_replication_slot($1)', [slot])).rowCount === 1, 'the slot is dropped')
       return admin
     },
-    async [Symbol.asyncDispose]() {
-      await target.close()
-      await workspace.close()
-    },
+    [Symbol.asyncDispose]: () => stores[Symbol.asyncDispose](),
   }
 }
 

@@ -14,6 +14,7 @@ import type { GatewayLimits } from '../../src/model/migration.ts'
 import { type Ownership, type Phase, RoutingView } from '../../src/model/ownership.ts'
 import { type KeyedPlan, type Params, type Plan, type PlannedStatement, SqlError, type StatementPlanner } from '../../src/model/plan.ts'
 import type { Row, RowChange } from '../../src/model/row.ts'
+import { mappedTable } from '../support/mapped-table.ts'
 import type { TestDatabase } from '../support/postgres.ts'
 
 export const SCHEMA = `
@@ -40,22 +41,7 @@ export const LIMITS: GatewayLimits = {
 export const MAPPING: Mapping = {
   migration: 'test',
   keyType: 'int4',
-  tables: [
-    {
-      name: 'public.accounts',
-      schema: 'public',
-      table: 'accounts',
-      relationOid: 1,
-      primaryKeyName: 'accounts_pkey',
-      columns: [],
-      partition: 0,
-      clustering: [],
-      checks: [],
-      foreignKeys: [],
-      uniqueKeys: [],
-      targetName: 'accounts',
-    },
-  ],
+  tables: [mappedTable('accounts', [])],
 }
 
 // ---- planner

@@ -2,37 +2,15 @@ import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
 import { test } from 'node:test'
 import { BucketSums, digestOf, recordText, TextDigester } from '../../src/lib/digest.ts'
-import type { ColumnMapping, Mapping, TableMapping } from '../../src/model/mapping.ts'
+import type { Mapping, TableMapping } from '../../src/model/mapping.ts'
 import type { ParityReader, Settling } from '../../src/model/parity.ts'
 import type { Row, RowKey } from '../../src/model/row.ts'
 import { bucketOfKey, sampleOfBuckets } from '../../src/parity/bucket.ts'
 import { issueCertificate, verifyCertificate } from '../../src/parity/certificate.ts'
 import { compareStores, type ParityParts } from '../../src/parity/compare.ts'
+import { mappedColumn, mappedTable } from '../support/mapped-table.ts'
 
-const column = (name: string, type: ColumnMapping['type']): ColumnMapping => ({
-  name,
-  type,
-  typeOid: 0,
-  typmod: -1,
-  notNull: false,
-  defaultExpr: null,
-  identity: null,
-  generatedExpr: null,
-})
-const table: TableMapping = {
-  name: 'public.accounts',
-  schema: 'public',
-  table: 'accounts',
-  relationOid: 1,
-  primaryKeyName: 'accounts_pkey',
-  columns: [column('id', 'int8'), column('balance', 'numeric'), column('note', 'text')],
-  partition: 0,
-  clustering: [],
-  checks: [],
-  foreignKeys: [],
-  uniqueKeys: [],
-  targetName: 'accounts',
-}
+const table = mappedTable('accounts', [mappedColumn('id', 'int8'), mappedColumn('balance', 'numeric'), mappedColumn('note', 'text')])
 const mapping: Mapping = { migration: 'm', keyType: 'int8', tables: [table] }
 const never = new AbortController().signal
 

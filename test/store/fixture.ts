@@ -1,10 +1,11 @@
 // Promises: a database with two mapped tables (one partitioned), the control schema, and leaders, gateways and a guard over it.
 import pg from 'pg'
-import type { ColumnMapping, KeyType, Mapping, TableMapping } from '../../src/model/mapping.ts'
+import type { ColumnMapping, ColumnType, KeyType, Mapping, TableMapping } from '../../src/model/mapping.ts'
 import { createGatewayControl, type PostgresGatewayControl } from '../../src/store/gateway-control.ts'
 import { type LeaderOptions, type PostgresLeaderControl, takeLead } from '../../src/store/leader-control.ts'
 import { installControl } from '../../src/store/schema.ts'
 import { controlConnector } from '../../src/store/session.ts'
+import { mappedColumn, mappedTable } from '../support/mapped-table.ts'
 import { type TestDatabase, testDatabase } from '../support/postgres.ts'
 
 export const TABLES = `
@@ -83,35 +84,13 @@ export async function mappingOf(client: pg.Client, tables: readonly string[]): P
       [table],
     )
     keyType = rows[0]!.type as KeyType
-    mapped.push({
-      name: `public.${table}`,
-      schema: 'public',
-      table,
-      relationOid: rows[0]!.oid,
-      primaryKeyName: `${table}_pkey`,
-      columns: rows.map((row): ColumnMapping => columnOf(row)),
-      partition: 0,
-      clustering: [],
-      checks: [],
-      foreignKeys: [],
-      uniqueKeys: [],
-      targetName: table,
-    })
+    mapped.push(mappedTable(table, rows.map(columnOf), { relationOid: rows[0]!.oid }))
   }
   return { migration: 'test', keyType, tables: mapped }
 }
 
 function columnOf(row: { name: string; type: string; generated: string }): ColumnMapping {
-  return {
-    name: row.name,
-    type: row.type as ColumnMapping['type'],
-    typeOid: 0,
-    typmod: -1,
-    notNull: true,
-    defaultExpr: null,
-    identity: null,
-    generatedExpr: row.generated === '' ? null : 'generated',
-  }
+  return mappedColumn(row.name, row.type as ColumnType, { generatedExpr: row.generated === '' ? null : 'generated' })
 }
 
 /** The SQLSTATE of a refusal, or 'ok'. */

@@ -10,50 +10,22 @@ import { SwitchbackError } from '../../src/model/errors.ts'
 import { bucketOf, type Head, type OutboxEntry, type OutboxId } from '../../src/model/head.ts'
 import { type Lsn, lsnOf, NO_LSN, type SlotId } from '../../src/model/ids.ts'
 import { HASH_SLOTS } from '../../src/model/key.ts'
-import type { ColumnMapping, Mapping, TableMapping } from '../../src/model/mapping.ts'
+import type { ColumnType, Mapping } from '../../src/model/mapping.ts'
 import { type Ownership, RoutingView, type TenureRecord } from '../../src/model/ownership.ts'
 import type { RowKey, RowPut, StampedRow } from '../../src/model/row.ts'
 import type { ChangeStream } from '../../src/model/source.ts'
 import type { OutboxPage, ScanOptions, Target } from '../../src/model/target.ts'
 import { type TenureHistory, tenureHistory } from '../../src/sync/stamps.ts'
 import type { TenureReader } from '../../src/sync/tenure-reader.ts'
+import { mappedColumn, mappedTable } from '../support/mapped-table.ts'
 
-const column = (name: string, type: ColumnMapping['type']): ColumnMapping => ({
-  name,
-  type,
-  typeOid: 25,
-  typmod: -1,
-  notNull: true,
-  defaultExpr: null,
-  identity: null,
-  generatedExpr: null,
+const columns = (all: Readonly<Record<string, ColumnType>>) => Object.entries(all).map(([name, type]) => mappedColumn(name, type))
+
+export const ENTRIES = mappedTable('entries', columns({ account: 'int8', id: 'int8', amount: 'numeric', note: 'text' }), {
+  clustering: [1],
 })
 
-export const ENTRIES: TableMapping = {
-  name: 'public.entries',
-  schema: 'public',
-  table: 'entries',
-  relationOid: 1,
-  primaryKeyName: 'entries_pkey',
-  columns: [column('account', 'int8'), column('id', 'int8'), column('amount', 'numeric'), column('note', 'text')],
-  partition: 0,
-  clustering: [1],
-  checks: [],
-  foreignKeys: [],
-  uniqueKeys: [],
-  targetName: 'entries',
-}
-
-export const ACCOUNTS: TableMapping = {
-  ...ENTRIES,
-  name: 'public.accounts',
-  table: 'accounts',
-  relationOid: 2,
-  primaryKeyName: 'accounts_pkey',
-  columns: [column('account', 'int8'), column('balance', 'numeric')],
-  clustering: [],
-  targetName: 'accounts',
-}
+export const ACCOUNTS = mappedTable('accounts', columns({ account: 'int8', balance: 'numeric' }), { relationOid: 2 })
 
 export const MAPPING: Mapping = { migration: 'test', keyType: 'int8', tables: [ENTRIES, ACCOUNTS] }
 

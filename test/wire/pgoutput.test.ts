@@ -6,7 +6,7 @@ import fc from 'fast-check'
 import type pg from 'pg'
 import { hasCode } from '../../src/model/errors.ts'
 import { formatLsn, lsnOf, parseLsn } from '../../src/model/ids.ts'
-import type { ColumnMapping, Mapping, TableMapping } from '../../src/model/mapping.ts'
+import type { Mapping, TableMapping } from '../../src/model/mapping.ts'
 import {
   decodePgoutput,
   decodeReplication,
@@ -15,6 +15,7 @@ import {
   TransactionAssembler,
 } from '../../src/wire/pgoutput.ts'
 import { typeByOid } from '../../src/wire/values.ts'
+import { mappedColumn, mappedTable } from '../support/mapped-table.ts'
 import { testDatabase } from '../support/postgres.ts'
 
 type Database = Awaited<ReturnType<typeof testDatabase>>
@@ -68,32 +69,10 @@ async function mapped(client: pg.Client, table: string): Promise<TableMapping> {
      from pg_attribute a where attrelid = $1::regclass and attnum > 0 and not attisdropped order by attnum`,
     [table],
   )
-  const columns = found.rows.map(
-    (row): ColumnMapping => ({
-      name: row.attname,
-      type: typeByOid(row.oid)!,
-      typeOid: row.oid,
-      typmod: row.atttypmod,
-      notNull: row.attnotnull,
-      defaultExpr: null,
-      identity: null,
-      generatedExpr: null,
-    }),
+  const columns = found.rows.map((row) =>
+    mappedColumn(row.attname, typeByOid(row.oid)!, { typeOid: row.oid, typmod: row.atttypmod, notNull: row.attnotnull }),
   )
-  return {
-    name: `public.${table}`,
-    schema: 'public',
-    table,
-    relationOid: found.rows[0].relation,
-    primaryKeyName: `${table}_pkey`,
-    columns,
-    partition: 0,
-    clustering: [1],
-    checks: [],
-    foreignKeys: [],
-    uniqueKeys: [],
-    targetName: table,
-  }
+  return mappedTable(table, columns, { relationOid: found.rows[0].relation, clustering: [1] })
 }
 
 function assembled(mapping: Mapping, messages: readonly PgoutputMessage[]) {
