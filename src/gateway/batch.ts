@@ -21,7 +21,16 @@ import { checkOnTarget, type Routable, type Route, routeBeginning, routeOnSource
 import { ServerError, type SessionCore } from './session-core.ts'
 import { afterReady, failOnSource, noteSettings, noteTouches, openOnSource, runQueryOnSource, runStepsOnSource } from './source-arm.ts'
 import { resolveSteps, type Segment, type Step, segmentsOf, UNKNOWN_STATEMENT } from './steps.ts'
-import { abortTarget, commitTarget, openOnTarget, RouteAgain, runStepsOnTarget, runTextOnTarget } from './target-arm.ts'
+import {
+  abortTarget,
+  commitTarget,
+  openOnTarget,
+  RouteAgain,
+  runStepsOnTarget,
+  runTextOnTarget,
+  type TargetBatch,
+  takeBackSteps,
+} from './target-arm.ts'
 import { statusOf, transactionAborted } from './transaction.ts'
 import { hasBinaryParams, keyParams } from './values.ts'
 
@@ -36,15 +45,21 @@ export interface Batch {
 export async function runBatch(core: SessionCore, batch: Batch): Promise<void> {
   const end = batch.messages.at(-1)!.type
   core.atRisk = false
-  if (core.skipping) return skipToSync(core, end)
   try {
-    await core.ensureSettings()
-    if (end === FRONTEND.query) await runQuery(core, batch)
-    else if (end === FRONTEND.functionCall) await runFunctionCall(core, batch)
-    else await runExtended(core, batch, end === FRONTEND.sync)
+    if (core.skipping) await skipToSync(core, end)
+    else await runToEnd(core, batch, end)
   } catch (error) {
     await failBatch(core, error, end)
   }
+  // Its end ends what was no transaction block, and portals with it.
+  if (end !== FRONTEND.flush && core.transaction.kind === 'idle') core.portals.clear()
+}
+
+async function runToEnd(core: SessionCore, batch: Batch, end: number): Promise<void> {
+  await core.ensureSettings()
+  if (end === FRONTEND.query) await runQuery(core, batch)
+  else if (end === FRONTEND.functionCall) await runFunctionCall(core, batch)
+  else await runExtended(core, batch, end === FRONTEND.sync)
 }
 
 /** After an error nothing counts until Sync, which ends the implicit transaction. */
@@ -119,6 +134,10 @@ async function runWork(core: SessionCore, segment: Segment, options: { bytes: nu
   const { steps } = segment
   if (core.transaction.kind === 'failed') throw transactionAborted()
   const executed = steps.filter(({ message }) => message.kind === 'bind' || message.kind === 'execute')
+  if (executed.length === 0 && steps.some(({ portal }) => portal?.home === 'target')) {
+    await answerOnTarget(core, { steps, route: null, autocommit: false })
+    return false
+  }
   if (executed.length === 0) {
     const shown = core.transaction.kind === 'idle' || core.transaction.kind === 'source'
     if (segment.kind === 'control' && core.transaction.kind === 'held') await openOnSource(core)
@@ -146,17 +165,26 @@ async function runWork(core: SessionCore, segment: Segment, options: { bytes: nu
     const executions = steps.filter(({ message }) => message.kind === 'execute').length
     const autocommit = core.transaction.kind === 'idle' && options.sync && executions === 1
     if (!autocommit && core.transaction.kind !== 'target') openOnTarget(core, route)
-    const out: Buffer[] = []
     try {
-      await runStepsOnTarget(core, { steps, route, autocommit }, out)
-      send(core, out)
+      await answerOnTarget(core, { steps, route, autocommit })
       return false
     } catch (error) {
-      if (error instanceof RouteAgain) continue
-      send(core, out)
-      throw error
+      if (!(error instanceof RouteAgain)) throw error
+      await takeBackSteps(core, steps)
     }
   }
+}
+
+/** An error comes behind the replies to what went before it; what is routed again has answered nothing. */
+async function answerOnTarget(core: SessionCore, batch: TargetBatch): Promise<void> {
+  const out: Buffer[] = []
+  try {
+    await runStepsOnTarget(core, batch, out)
+  } catch (error) {
+    if (!(error instanceof RouteAgain)) send(core, out)
+    throw error
+  }
+  send(core, out)
 }
 
 function undoubted(statements: readonly Routable[]): Routable[] {

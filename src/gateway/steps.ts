@@ -40,6 +40,9 @@ export const UNKNOWN_STATEMENT: PlannedStatement = {
   },
 }
 
+/** The unnamed portal is made by Bind alone: where none is known there is none, and PostgreSQL says so. */
+const NO_STATEMENT: PlannedStatement = { sql: '', plan: { kind: 'pass', pins: false } }
+
 export async function resolveSteps(core: SessionCore, messages: readonly ClientMessage[]): Promise<Step[]> {
   const made = new Map<string, Prepared | null>()
   const bound = new Map<string, Portal | null>()
@@ -76,7 +79,8 @@ export async function resolveSteps(core: SessionCore, messages: readonly ClientM
       }
       case 'execute': {
         const own = portal(message.portal)
-        steps.push({ bytes, message, prepared: own?.prepared ?? null, planned: own?.planned ?? UNKNOWN_STATEMENT, portal: own })
+        const unknown = message.portal === '' ? NO_STATEMENT : UNKNOWN_STATEMENT
+        steps.push({ bytes, message, prepared: own?.prepared ?? null, planned: own?.planned ?? unknown, portal: own })
         break
       }
       default:

@@ -4,7 +4,7 @@ import { hasCode, SwitchbackError } from '../model/errors.ts'
 import type { AggregateAddress, Isolation, LeaseHandle } from '../model/executor.ts'
 import type { AggregateKey } from '../model/key.ts'
 import type { Ownership } from '../model/ownership.ts'
-import type { KeyedPlan, Params, PlannedStatement, StatementEnv, StatementResult } from '../model/plan.ts'
+import { type KeyedPlan, type Params, type PlannedStatement, SqlError, type StatementEnv, type StatementResult } from '../model/plan.ts'
 import { encodeBackend } from '../wire/backend.ts'
 import type { Format } from '../wire/frontend.ts'
 import { oidOf } from '../wire/values.ts'
@@ -93,7 +93,8 @@ export async function commitTarget(core: SessionCore, state: TargetState): Promi
 
 export interface TargetBatch {
   readonly steps: readonly Step[]
-  readonly route: TargetRoute
+  /** Null: nothing of it is executed. */
+  readonly route: TargetRoute | null
   /** One execution, Sync behind it, and no transaction around it. */
   readonly autocommit: boolean
 }
@@ -112,6 +113,8 @@ export async function runStepsOnTarget(core: SessionCore, batch: TargetBatch, ou
         out.push(PARSE_COMPLETE)
         break
       case 'bind':
+        if (message.portal !== '' && core.portals.has(message.portal))
+          throw new SqlError('42P03', `cursor "${message.portal}" already exists`)
         await core.describe(prepared!)
         portal!.home = 'target'
         core.portals.set(message.portal, portal!)
@@ -133,6 +136,17 @@ export async function runStepsOnTarget(core: SessionCore, batch: TargetBatch, ou
   }
 }
 
+/** What went before an execution that is routed again, so that all of it can be run from its first step, wherever that will be. */
+export async function takeBackSteps(core: SessionCore, steps: readonly Step[]): Promise<void> {
+  for (const { message, prepared } of steps) {
+    if (message.kind === 'bind') core.portals.delete(message.portal)
+    if (message.kind !== 'parse' || core.statements.get(message.name) !== prepared) continue
+    core.statements.delete(message.name)
+    if (message.name !== '') await core.askMessages([{ kind: 'close', target: 'statement', name: message.name }])
+    prepared!.onServer = false
+  }
+}
+
 async function describeOnTarget(core: SessionCore, prepared: Prepared | null, portal: Portal | null, out: Buffer[]): Promise<void> {
   const described = await core.describe((prepared ?? portal?.prepared)!)
   if (prepared !== null) out.push(encodeBackend({ kind: 'parameterDescription', parameterTypes: described.paramOids }))
@@ -142,9 +156,11 @@ async function describeOnTarget(core: SessionCore, prepared: Prepared | null, po
 }
 
 async function executePortal(core: SessionCore, batch: TargetBatch, portal: Portal, rowsMax: number, out: Buffer[]): Promise<void> {
+  const { prepared, planned, bind } = portal
+  const description = await core.describe(prepared)
+  // As PostgreSQL: what gives no rows is run once.
+  if (portal.rest !== null && description.fields === null) throw new SqlError('55000', `portal "${bind.portal}" cannot be run`)
   if (portal.rest === null) {
-    const { prepared, planned, bind } = portal
-    const description = await core.describe(prepared)
     const params = await canonicalParams(core, bind, description.paramOids)
     const formats = bind.resultFormats
     const { rows, tag } = await runKeyed(core, batch, { prepared, planned, params, description, formats })
@@ -156,7 +172,8 @@ async function executePortal(core: SessionCore, batch: TargetBatch, portal: Port
   out.push(...shown)
   // As PostgreSQL: a portal that gave as many rows as asked for is suspended, even if they were the last.
   if (rowsMax > 0 && shown.length === rowsMax) out.push(PORTAL_SUSPENDED)
-  else out.push(commandComplete(tag.startsWith('SELECT ') ? `SELECT ${shown.length}` : tag))
+  // The rows of this execution are counted, not those of the portal.
+  else out.push(commandComplete(description.fields === null ? tag : tag.replace(/\d+$/, String(shown.length))))
 }
 
 /** One statement of a simple Query: results in text. */
@@ -218,7 +235,7 @@ async function runKeyed(
   statement.begins?.()
   const { result, lease } =
     open === null
-      ? await runAlone(core, batch.route, plan, statement.params, env)
+      ? await runAlone(core, batch.route!, plan, statement.params, env)
       : { result: await runInTransaction(core, open, plan, statement.params, env), lease: open.work.lease }
   if (description.fields === null) return { rows: [], tag: result.commandTag }
   core.atRisk = open === null && !plan.readOnly
