@@ -145,12 +145,13 @@ end `
 
 export function createFunctions(keyColumns: ReadonlyMap<number, string>): string {
   const rows = [...keyColumns].map(([oid, column]) => triggerFunction(guardFunctionName(oid), guardBody(column)))
+  const triggers = ['guard_truncate', ...[...keyColumns.keys()].map(guardFunctionName)].map((name) => `switchback.${ident(name)}()`)
   return `
 create or replace function switchback.guard_check(p_key text, p_hash int, p_schema name, p_table name) returns void
 language plpgsql volatile security definer ${PINNED_PATH} as $guard$${CHECK_BODY}$guard$;
 ${rows.join('\n')}
 ${triggerFunction('guard_truncate', TRUNCATE_BODY)}
-revoke all on all functions in schema switchback from public;`
+revoke all on function switchback.guard_check(text, int, name, name), ${triggers.join(', ')} from public;`
 }
 
 export function triggerFunction(name: string, body: string): string {

@@ -93,9 +93,7 @@ export function defaultOf(rules: TableRules, index: number, scope: Scope): Expre
   const column = table.columns[index]!
   if (column.generatedExpr !== null) return constant(column.type, null)
   if (column.identity !== null) {
-    const relation = `${quoteIdentifier(table.schema)}.${quoteIdentifier(table.table)}`
-    const sequence = `nextval(pg_get_serial_sequence(${quoteLiteral(relation)}, ${quoteLiteral(column.name)}))`
-    return assigned(askFor(scope, sequence, 'int8'), column, scope)
+    return assigned(askFor(scope, nextIdentity(table, column), 'int8'), column, scope)
   }
   if (column.defaultExpr === null) return constant(column.type, null)
   const node = rules.defaults[index] ?? undefined
@@ -108,6 +106,15 @@ export function defaultOf(rules: TableRules, index: number, scope: Scope): Expre
     scope.asks.length = before
     return applyModifier(askFor(scope, `cast((${column.defaultExpr}) as ${typeName(column)})`, column.type), column.typmod, false)
   }
+}
+
+/** By the role's own right where it has one; an INSERT needs none on the sequence of an identity (store/schema-identity.ts). */
+function nextIdentity(table: TableMapping, column: ColumnMapping): string {
+  const relation = quoteLiteral(`${quoteIdentifier(table.schema)}.${quoteIdentifier(table.table)}`)
+  const name = quoteLiteral(column.name)
+  const sequence = `pg_catalog.pg_get_serial_sequence(${relation}, ${name})`
+  return `case when pg_catalog.has_sequence_privilege(${sequence}, 'usage') then pg_catalog.nextval(${sequence})
+    else switchback.next_identity(${relation}::pg_catalog.regclass, ${name}) end`
 }
 
 function typeName(column: ColumnMapping): string {

@@ -8,6 +8,7 @@ import { BACKFILL_FUNCTIONS } from './schema-backfill.ts'
 import { DIGEST_FUNCTIONS } from './schema-digests.ts'
 import { FLIP_FUNCTIONS } from './schema-flips.ts'
 import { CONTROL_FUNCTIONS } from './schema-functions.ts'
+import { IDENTITY_FUNCTIONS, IDENTITY_GRANTS } from './schema-identity.ts'
 import { PARKED_FUNCTIONS } from './schema-parked.ts'
 import { UPGRADES } from './schema-tables.ts'
 
@@ -23,8 +24,8 @@ export async function installControl(client: pg.ClientBase, options: { readonly 
     if (version === null) await client.query(`create schema switchback; comment on schema switchback is 'Control schema of Switchback'`)
     else if (version > UPGRADES.length) throw new SwitchbackError('CONTROL_NEWER', { found: version, known: UPGRADES.length })
     for (const upgrade of UPGRADES.slice(version ?? 0)) await client.query(upgrade)
-    await client.query(DIGEST_FUNCTIONS + CONTROL_FUNCTIONS + FLIP_FUNCTIONS + BACKFILL_FUNCTIONS + PARKED_FUNCTIONS)
-    await client.query('revoke all on all functions in schema switchback from public')
+    await client.query(DIGEST_FUNCTIONS + CONTROL_FUNCTIONS + FLIP_FUNCTIONS + BACKFILL_FUNCTIONS + PARKED_FUNCTIONS + IDENTITY_FUNCTIONS)
+    await client.query(`revoke all on all functions in schema switchback from public; ${IDENTITY_GRANTS}`)
     if (version === null) await seed(client, mapping)
     else await client.query('update switchback.state set schema_version = $1', [UPGRADES.length])
     await writeMapping(client, mapping)
