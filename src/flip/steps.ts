@@ -2,7 +2,7 @@
 // it will do, does it under the deadline, and returns what it saw. (protocols.md, The flip; Vitess's cutover is the model.)
 import type { FlipRecord, LeaseRow } from '../model/control.ts'
 import { SwitchbackError } from '../model/errors.ts'
-import type { Owner, SlotId } from '../model/ids.ts'
+import { NO_LSN, type Owner, type SlotId } from '../model/ids.ts'
 import type { Ownership, TenureRecord } from '../model/ownership.ts'
 import { newBaseFor } from './bases.ts'
 import type { FlipParts } from './parts.ts'
@@ -158,6 +158,10 @@ async function readStanding(parts: FlipParts, flip: FlipRecord): Promise<Standin
 /** After the drain: no change of these slots lies above what is read here. */
 async function baseOf(parts: FlipParts, run: FlipRun): Promise<bigint> {
   const { rows, history } = await (run.standing ?? readStanding(parts, run.flip))
-  const [walLsn, highestVersion] = await Promise.all([parts.control.currentWalLsn(), parts.control.highestApplied(run.flip.slots)])
-  return newBaseFor(run.flip.to, rows, history, { walLsn, highestVersion })
+  // Each side's stamps have a ceiling of their own; the other one is not asked for in the pause.
+  const ceiling =
+    run.flip.to === 'target'
+      ? { walLsn: await parts.control.currentWalLsn(), highestVersion: 0 }
+      : { walLsn: NO_LSN, highestVersion: await parts.control.highestApplied(run.flip.slots) }
+  return newBaseFor(run.flip.to, rows, history, ceiling)
 }

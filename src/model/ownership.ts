@@ -42,10 +42,16 @@ export class RoutingView {
   readonly #pins: ReadonlyMap<AggregateKey, Pin>
   readonly #pinParents: ReadonlyMap<SlotId, SlotId>
 
-  constructor(view: { epoch: Epoch; bindingEpoch: Epoch | null; rows: Iterable<Ownership>; pins: Iterable<Pin> }) {
+  /** `rows` as a map is kept, not copied: the caller changes it no more. */
+  constructor(view: {
+    epoch: Epoch
+    bindingEpoch: Epoch | null
+    rows: Iterable<Ownership> | Map<SlotId, Ownership>
+    pins: Iterable<Pin>
+  }) {
     this.epoch = view.epoch
     this.bindingEpoch = view.bindingEpoch
-    this.#rows = new Map([...view.rows].map((row) => [row.slot, row]))
+    this.#rows = view.rows instanceof Map ? view.rows : new Map([...view.rows].map((row) => [row.slot, row]))
     const pins = [...view.pins]
     this.#pins = new Map(pins.map((pin) => [pin.key, pin]))
     this.#pinParents = new Map(pins.map((pin) => [pin.slot, pin.parent]))
@@ -75,6 +81,6 @@ export class RoutingView {
   with(change: { epoch: Epoch; bindingEpoch: Epoch | null; rows: Iterable<Ownership>; pins: Iterable<Pin> }): RoutingView {
     const rows = new Map(this.#rows)
     for (const row of change.rows) rows.set(row.slot, row)
-    return new RoutingView({ ...change, rows: rows.values() })
+    return new RoutingView({ ...change, rows })
   }
 }

@@ -116,7 +116,8 @@ begin
   if changed <> cardinality(f.slots) then perform switchback.refuse_flip(f, p_phase || ' over slots that changed owner'); end if;
   update switchback.flip x set state = p_phase, epoch = taken where x.id = f.id returning * into f;
   perform switchback.write_journal(p_token, p_phase, f.id, null);
-  perform pg_notify('${WAKE_CHANNEL}', taken::text);
+  -- A fence is PostgreSQL's own: gateways that have parked the slots need not look up for it in the pause.
+  if p_phase = 'parking' then perform pg_notify('${WAKE_CHANNEL}', taken::text); end if;
   return query select r.* from switchback.flip_rows(f) r;
 end $$;
 comment on function switchback.set_phase(bigint, text, text) is 'Parks or fences the flip''s slots at a fresh epoch.';
@@ -172,15 +173,14 @@ begin
   end if;
   perform switchback.lock_slots(f.slots);
   taken := switchback.take_epoch();
-  if exists (select from switchback.ownership o where o.slot = any (f.slots) and o.base >= p_base) then
-    perform switchback.refuse_flip(f, 'commit with a base that is not above the old one'); -- INV-4
-  end if;
   -- Before the commit and after the marker; pg_current_wal_lsn() would lag behind finished asynchronous commits.
   first_lsn := pg_current_wal_insert_lsn();
   update switchback.ownership o set owner = f.owner_to, phase = 'steady', epoch = taken, tenure = taken, base = p_base
-    where o.slot = any (f.slots) and o.owner <> f.owner_to;
+    where o.slot = any (f.slots) and o.owner <> f.owner_to and o.base < p_base; -- INV-4
   get diagnostics changed = row_count;
-  if changed <> cardinality(f.slots) then perform switchback.refuse_flip(f, 'commit over slots that changed owner'); end if;
+  if changed <> cardinality(f.slots) then
+    perform switchback.refuse_flip(f, 'commit over slots that changed owner, or with a base that is not above the old one');
+  end if;
   insert into switchback.tenure (slot, tenure, owner, base, first_lsn)
     select s, taken, f.owner_to, p_base, first_lsn from unnest(f.slots) s;
   update switchback.flip x set state = 'committed', epoch = taken, commit_lsn = first_lsn where x.id = f.id returning * into f;
