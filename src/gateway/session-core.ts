@@ -94,10 +94,15 @@ export class SessionCore {
   async ensureSettings(): Promise<void> {
     if (!this.settingsStale || this.unsynced || this.link.status === 'failed') return
     this.settingsStale = false
-    const tables = this.context.mapping.tables.map((table) => table.table)
-    const settings = readSettings(await this.ask([queryMessage(settingsQuery(tables))]))
-    if (settings === null) throw new SwitchbackError('PROTOCOL_VIOLATION', { problem: 'PostgreSQL did not answer with its settings' })
-    this.settings = settings
+    try {
+      const tables = this.context.mapping.tables.map((table) => table.table)
+      const settings = readSettings(await this.ask([queryMessage(settingsQuery(tables))]))
+      if (settings === null) throw new SwitchbackError('PROTOCOL_VIOLATION', { what: 'PostgreSQL did not answer with its settings' })
+      this.settings = settings
+    } catch (error) {
+      this.settingsStale = true
+      throw error
+    }
   }
 
   async plan(prepared: Prepared): Promise<PlannedStatement> {

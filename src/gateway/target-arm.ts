@@ -6,7 +6,7 @@ import type { AggregateKey } from '../model/key.ts'
 import type { Ownership } from '../model/ownership.ts'
 import { type KeyedPlan, type Params, type PlannedStatement, SqlError, type StatementEnv, type StatementResult } from '../model/plan.ts'
 import { encodeBackend } from '../wire/backend.ts'
-import type { Format } from '../wire/frontend.ts'
+import type { BindMessage, Format } from '../wire/frontend.ts'
 import { oidOf } from '../wire/values.ts'
 import type { Description } from './descriptions.ts'
 import { BIND_COMPLETE, CLOSE_COMPLETE, commandComplete, NO_DATA, PARSE_COMPLETE, PORTAL_SUSPENDED, SYNC } from './messages.ts'
@@ -115,7 +115,7 @@ export async function runStepsOnTarget(core: SessionCore, batch: TargetBatch, ou
       case 'bind':
         if (message.portal !== '' && core.portals.has(message.portal))
           throw new SqlError('42P03', `cursor "${message.portal}" already exists`)
-        await core.describe(prepared!)
+        mustBind(message, await core.describe(prepared!))
         portal!.home = 'target'
         core.portals.set(message.portal, portal!)
         out.push(BIND_COMPLETE)
@@ -134,6 +134,18 @@ export async function runStepsOnTarget(core: SessionCore, batch: TargetBatch, ou
         out.push(CLOSE_COMPLETE)
     }
   }
+}
+
+/** As PostgreSQL, at Bind. */
+function mustBind({ statement, parameters, resultFormats }: BindMessage, { paramOids, fields }: Description): void {
+  if (parameters.length !== paramOids.length) {
+    throw new SqlError(
+      '08P01',
+      `bind message supplies ${parameters.length} parameters, but prepared statement "${statement}" requires ${paramOids.length}`,
+    )
+  }
+  if (fields !== null && resultFormats.length > 1 && resultFormats.length !== fields.length)
+    throw new SqlError('08P01', `bind message has ${resultFormats.length} result formats but query has ${fields.length} columns`)
 }
 
 /** What went before an execution that is routed again, so that all of it can be run from its first step, wherever that will be. */

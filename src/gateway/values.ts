@@ -30,13 +30,8 @@ export function keyParams(bind: BindMessage, oids: readonly number[] | null): Pa
   return params
 }
 
-/** Canonical texts. Throws SqlError for what is not a value of its type, ServerError where PostgreSQL says so. */
+/** Canonical texts of what was bound, one an OID. Throws SqlError for what is not a value of its type, ServerError where PostgreSQL says so. */
 export async function canonicalParams(core: SessionCore, bind: BindMessage, oids: readonly number[]): Promise<Params> {
-  if (bind.parameters.length !== oids.length) {
-    throw new SwitchbackError('PROTOCOL_VIOLATION', {
-      problem: `bind message supplies ${bind.parameters.length} parameters, but prepared statement requires ${oids.length}`,
-    })
-  }
   const params: Cell[] = []
   for (let i = 0; i < oids.length; i++) {
     const value = bind.parameters[i]!

@@ -24,6 +24,7 @@ const bind = (values: readonly string[] = [], portal = '', statement = ''): Fron
 const execute = (rowsMax = 0, portal = ''): FrontendMessage => ({ kind: 'execute', portal, rowsMax })
 const describePortal = (name = ''): FrontendMessage => ({ kind: 'describe', target: 'portal', name })
 const closePortal = (name = ''): FrontendMessage => ({ kind: 'close', target: 'portal', name })
+const closeStatement = (name: string): FrontendMessage => ({ kind: 'close', target: 'statement', name })
 const query = (sql: string): FrontendMessage => ({ kind: 'query', sql })
 const sync: FrontendMessage = { kind: 'sync' }
 const flush: FrontendMessage = { kind: 'flush' }
@@ -148,6 +149,18 @@ const CONVERSATIONS: readonly (readonly [name: string, ...pieces: (readonly Fron
     'COMMIT in the middle of a text keeps what came before it',
     [query(`begin; update notes set n = 4 where account = 1 and id = 4; commit; update notes set n = 5000 where account = 1`)],
     [query('select n from notes where account = 1 order by id')],
+  ],
+  ['too few parameters', [parse(ALL), bind([]), execute(), sync]],
+  ['too many parameters', [parse(ALL, 'few'), bind(['1', '2'], '', 'few'), execute(), sync], [closeStatement('few'), sync]],
+  [
+    'more result formats than columns',
+    [parse(ALL), { ...bind(['1']), resultFormats: [0, 0, 0, 0, 1] } as FrontendMessage, execute(), sync],
+  ],
+  [
+    'a name that is prepared twice',
+    [parse(ALL, 'twice'), sync],
+    [parse(ALL, 'twice'), bind(['1'], '', 'twice'), execute(), sync],
+    [closeStatement('twice'), sync],
   ],
   [
     'empty statements between',
