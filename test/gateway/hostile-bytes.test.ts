@@ -1,144 +1,29 @@
 // Bytes that no client and no server of good will sends: only that session ends, with one FATAL that says why where anybody can still
 // hear it, and the process goes on (faults.md 32, 33).
 import assert from 'node:assert/strict'
-import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { describe, test } from 'node:test'
-import { decodeBackend, encodeBackend } from '../../src/wire/backend.ts'
-import { MessageWalker } from '../../src/wire/framing.ts'
-import { decodeQuery, encodeFrontends, encodeStartup, FRONTEND } from '../../src/wire/frontend.ts'
 import { eventually } from '../support/eventually.ts'
-import type { TestDatabase } from '../support/postgres.ts'
-import { LIMITS, rawSocket, type TestGateway, testGateway } from './support.ts'
-
-type Client = Awaited<ReturnType<typeof rawSocket>>
-
-/** One message: its type, what its length says, and what follows. */
-function message(type: string, claims: number, body: Buffer | string = ''): Buffer {
-  const header = Buffer.alloc(5)
-  header.write(type, 'latin1')
-  header.writeInt32BE(claims, 1)
-  return Buffer.concat([header, Buffer.from(body)])
-}
-
-const honest = (type: string, body: Buffer | string) => message(type, Buffer.from(body).length + 4, body)
-const query = (sql: string) => encodeFrontends([{ kind: 'query', sql }])
-const SYNC = encodeFrontends([{ kind: 'sync' }])
-
-/** Everything that was received, message by message; a tail that is none yet is left out. */
-function heard(socket: Client): string[] {
-  const walker = new MessageWalker({
-    direction: 'backend',
-    collect: [{ types: 'RSKZTDCENA123nstIGHWcdvV', bytesMax: 1e7, limitName: 'test' }],
-  })
-  walker.feed(socket.received())
-  const seen: string[] = []
-  while (walker.next()) {
-    if (!walker.last) continue
-    try {
-      const decoded = decodeBackend(walker.type, walker.body())
-      if (decoded.kind === 'errorResponse') seen.push(`${decoded.fields['S']} ${decoded.fields['C'] ?? 'no code'} ${decoded.fields['M']}`)
-      else seen.push(decoded.kind)
-    } catch {
-      seen.push('what the server sent, and nobody can read')
-    }
-  }
-  return seen
-}
+import {
+  type Client,
+  DONE,
+  ended,
+  gatewayOver,
+  heard,
+  honest,
+  message,
+  nothingLeft,
+  query,
+  READY,
+  ROW,
+  readies,
+  SYNC,
+  served,
+  signedIn,
+  upstream,
+} from './fake-upstream.ts'
+import { LIMITS } from './support.ts'
 
 const fatals = (socket: Client) => heard(socket).filter((one) => one.startsWith('FATAL'))
-
-/** Signed in as by a server that asks for no password. */
-async function signedIn(port: number): Promise<Client> {
-  const socket = await rawSocket(port)
-  const parameters: [string, string][] = [
-    ['user', 'postgres'],
-    ['database', 'x'],
-  ]
-  socket.write(encodeStartup({ kind: 'startup', major: 3, minor: 0, parameters }))
-  await eventually(() => heard(socket).includes('readyForQuery'), 'signed in')
-  return socket
-}
-
-const ended = (socket: Client) => eventually(() => socket.destroyed, 'the session has ended')
-const readies = (socket: Client) => heard(socket).filter((one) => one === 'readyForQuery').length
-
-/** It asks, and is answered. */
-async function served(socket: Client): Promise<void> {
-  const before = readies(socket)
-  socket.write(query('select 1'))
-  await eventually(() => readies(socket) === before + 1, 'the session goes on')
-}
-
-interface Upstream extends AsyncDisposable {
-  readonly port: number
-  open(): number
-}
-
-const READY = encodeBackend({ kind: 'readyForQuery', status: 'idle' })
-const ROW = encodeBackend({ kind: 'dataRow', values: [Buffer.from('1')] })
-const DONE = encodeBackend({ kind: 'commandComplete', tag: 'SELECT 1' })
-const SETTINGS = [
-  'postgres',
-  '["public"]',
-  'ISO, MDY',
-  'UTC',
-  'postgres',
-  'hex',
-  '1',
-  'UTF8',
-  'read committed',
-  'off',
-  '0',
-  '77',
-  'on',
-  'f',
-]
-
-/** A server that lets everybody in. What it answers to a text of the client is the hook's to say; null: politely. */
-async function upstream(answer: (sql: string, socket: Socket) => Buffer | null): Promise<Upstream> {
-  const sockets = new Set<Socket>()
-  const server = createServer((socket) => {
-    sockets.add(socket)
-    socket.on('close', () => sockets.delete(socket))
-    socket.on('error', () => undefined)
-    const walker = new MessageWalker({ direction: 'frontend', collect: [{ types: 'QPBDECFSHXp', bytesMax: 1e7, limitName: 'test' }] })
-    socket.on('data', (chunk: Buffer) => {
-      walker.feed(chunk)
-      while (walker.next()) {
-        if (!walker.last) continue
-        if (walker.type === 0) socket.write(Buffer.concat([honest('R', '\0\0\0\0'), honest('K', '\0\0\0\x07\0\0\0\x09'), READY]))
-        else if (walker.type === FRONTEND.sync) socket.write(READY)
-        else if (walker.type === FRONTEND.query) {
-          const { sql } = decodeQuery(walker.body())
-          const row = encodeBackend({ kind: 'dataRow', values: SETTINGS.map((value) => Buffer.from(value)) })
-          const polite = sql.includes('current_schemas') ? Buffer.concat([row, DONE, READY]) : Buffer.concat([ROW, DONE, READY])
-          socket.write(answer(sql, socket) ?? polite)
-        }
-      }
-    })
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  return {
-    port: (server.address() as AddressInfo).port,
-    open: () => sockets.size,
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets) socket.destroy()
-      await new Promise((resolve) => server.close(resolve))
-    },
-  }
-}
-
-async function gatewayOver(fake: Upstream, bound: boolean): Promise<TestGateway> {
-  const nowhere = { url: 'postgres://x@127.0.0.1/x', server: { port: fake.port } } as unknown as TestDatabase
-  const at = await testGateway(nowhere, { bound, limits: { messageBytesMax: 100_000 } })
-  await eventually(() => at.gateway.status().lease !== null, 'a lease')
-  return at
-}
-
-async function nothingLeft(at: TestGateway, fake: Upstream): Promise<void> {
-  await eventually(() => Object.values(at.gateway.status().sessions).every((n) => n === 0), 'no session is left')
-  await eventually(() => fake.open() === 0, 'no server connection is left')
-}
 
 // ---- a client
 
@@ -287,7 +172,7 @@ for (const bound of [false, true]) {
       await nothingLeft(at, fake)
     })
 
-    test('a server that closes in the middle of a message, or says nothing at sign-in, ends that session alone', async () => {
+    test('a server that closes in the middle of a message ends that session alone', async () => {
       await using fake = await upstream((sql, socket) => {
         if (sql !== 'cut') return null
         setImmediate(() => socket.end())
