@@ -26,7 +26,8 @@ export async function insist<T>(ctx: Needs, lease: LeaseHandle, operation: Targe
   }
 }
 
-/** For reads of a statement: repeated until the statement's deadline. Throws LEASE_OVER, TARGET_SILENT or what the target refused. */
+/** For reads of a statement: repeated until the statement's deadline, which one without an answer does not outlast. Throws LEASE_OVER,
+ * TARGET_SILENT or what the target refused. */
 export async function attempt<T>(
   ctx: Needs,
   lease: LeaseHandle,
@@ -38,11 +39,12 @@ export async function attempt<T>(
     mustHold(lease)
     let failure: unknown
     try {
-      const value = await call()
+      const value = await within(ctx, deadlineMs, operation, call())
       mustHold(lease)
       return value
     } catch (error) {
-      if (hasCode(error, 'LEASE_OVER', 'TARGET_REFUSED', 'AGGREGATE_TOO_LARGE')) throw error
+      mustHold(lease)
+      if (hasCode(error, 'LEASE_OVER', 'TARGET_REFUSED', 'AGGREGATE_TOO_LARGE', 'TARGET_SILENT')) throw error
       failure = error
     }
     ctx.observer.repeated(operation, failure)
