@@ -1,6 +1,7 @@
 // Promises: a gateway over a server of a test's own, which lets everybody in and answers what the test says; and clients of it that see
 // every message.
 import { type AddressInfo, createServer, type Socket } from 'node:net'
+import type { GatewayLimits } from '../../src/model/migration.ts'
 import { decodeBackend, encodeBackend } from '../../src/wire/backend.ts'
 import { MessageWalker } from '../../src/wire/framing.ts'
 import { decodeQuery, encodeFrontends, encodeStartup, FRONTEND } from '../../src/wire/frontend.ts'
@@ -45,13 +46,19 @@ export function heard(socket: Client): string[] {
 
 /** Signed in as by a server that asks for no password. */
 export async function signedIn(port: number): Promise<Client> {
+  const socket = await begun(port)
+  await eventually(() => heard(socket).includes('readyForQuery'), 'signed in')
+  return socket
+}
+
+/** Its startup packet has been sent. */
+export async function begun(port: number): Promise<Client> {
   const socket = await rawSocket(port)
   const parameters: [string, string][] = [
     ['user', 'postgres'],
     ['database', 'x'],
   ]
   socket.write(encodeStartup({ kind: 'startup', major: 3, minor: 0, parameters }))
-  await eventually(() => heard(socket).includes('readyForQuery'), 'signed in')
   return socket
 }
 
@@ -90,8 +97,11 @@ const SETTINGS = [
   'f',
 ]
 
-/** A server that lets everybody in. What it answers to a text of the client is the hook's to say; null: politely. */
-export async function upstream(answer: (sql: string, socket: Socket) => Buffer | null): Promise<Upstream> {
+/** A server that lets everybody in, or who gives a password. What it answers to a text of the client is the hook's to say; null: politely. */
+export async function upstream(
+  answer: (sql: string, socket: Socket) => Buffer | null,
+  options: { readonly password?: boolean } = {},
+): Promise<Upstream> {
   const sockets = new Set<Socket>()
   const server = createServer((socket) => {
     sockets.add(socket)
@@ -102,7 +112,9 @@ export async function upstream(answer: (sql: string, socket: Socket) => Buffer |
       walker.feed(chunk)
       while (walker.next()) {
         if (!walker.last) continue
-        if (walker.type === 0) socket.write(Buffer.concat([honest('R', '\0\0\0\0'), honest('K', '\0\0\0\x07\0\0\0\x09'), READY]))
+        if (walker.type === 0 && options.password) socket.write(honest('R', '\0\0\0\x03'))
+        else if (walker.type === 0 || walker.type === FRONTEND.password)
+          socket.write(Buffer.concat([honest('R', '\0\0\0\0'), honest('K', '\0\0\0\x07\0\0\0\x09'), READY]))
         else if (walker.type === FRONTEND.sync) socket.write(READY)
         else if (walker.type === FRONTEND.query) {
           const { sql } = decodeQuery(walker.body())
@@ -124,9 +136,9 @@ export async function upstream(answer: (sql: string, socket: Socket) => Buffer |
   }
 }
 
-export async function gatewayOver(fake: Upstream, bound: boolean): Promise<TestGateway> {
+export async function gatewayOver(fake: Upstream, bound: boolean, limits: Partial<GatewayLimits> = {}): Promise<TestGateway> {
   const nowhere = { url: 'postgres://x@127.0.0.1/x', server: { port: fake.port } } as unknown as TestDatabase
-  const at = await testGateway(nowhere, { bound, limits: { messageBytesMax: 100_000, connectionsMax: 1_000 } })
+  const at = await testGateway(nowhere, { bound, limits: { messageBytesMax: 100_000, connectionsMax: 1_000, ...limits } })
   await eventually(() => at.gateway.status().lease !== null, 'a lease')
   return at
 }

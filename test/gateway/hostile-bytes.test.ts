@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { eventually } from '../support/eventually.ts'
 import {
+  begun,
   type Client,
   DONE,
   ended,
@@ -107,6 +108,39 @@ test('a body that lies is an error, and its session goes on', async () => {
     socket.destroy()
   }
   await nothingLeft(at, fake)
+})
+
+test('a client that signs in with anything but an answer of bearable length is closed with one FATAL, before and after INV-8 binds', async () => {
+  for (const bound of [false, true]) {
+    await using fake = await upstream(() => null, { password: true })
+    await using at = await gatewayOver(fake, bound, { loginTimeoutMs: 1_000 })
+    const asked = async () => {
+      const socket = await begun(at.gateway.port)
+      await eventually(() => heard(socket).length === 1, 'it is asked for its password')
+      return socket
+    }
+    for (const [bytes, says] of [
+      [message('p', 1_000_000), /length of 1000000/],
+      [message('p', 3), /length of 3/],
+      [query('select 1'), /does not belong to sign-in/],
+      [SYNC, /does not belong to sign-in/],
+    ] as const) {
+      const socket = await asked()
+      socket.write(bytes)
+      await ended(socket)
+      assert.equal(fatals(socket).length, 1, heard(socket).join())
+      assert.match(fatals(socket)[0]!, says)
+    }
+    const silent = await asked()
+    await ended(silent)
+    assert.match(fatals(silent)[0]!, /^FATAL .*loginTimeoutMs/)
+    const honestly = await asked()
+    honestly.write(honest('p', `${'x'.repeat(60_000)}\0`))
+    await eventually(() => readies(honestly) === 1, 'it is let in')
+    await served(honestly)
+    honestly.destroy()
+    await nothingLeft(at, fake)
+  }
 })
 
 // ---- a server
