@@ -6,9 +6,10 @@ import { arrayText, parseArray } from './array.ts'
 import { NotDerivable } from './ast.ts'
 import { clockMicros, clockText, dateText, parseStamp, roundClock, roundStamp, stampText } from './datetime.ts'
 import { applyTypmod, type Decimal, decimal, decimalText, parseDecimal, roundTo } from './decimal.ts'
-import { constant, type Expression, expression, NO_FRAME } from './expression-types.ts'
+import { constant, type Expression, NO_FRAME } from './expression-types.ts'
 import { jsonText, parseJson } from './jsonb.ts'
 import { parameterExpression, type Scope } from './scope.ts'
+import { strictUnary } from './strict.ts'
 import { elementOf, isArray, isInteger, isNumber, isText, type SqlType, typeLabel, widerNumber } from './types.ts'
 import { checkInteger, invalidInput, parserOf, printerOf, unpadded, type Value } from './value.ts'
 
@@ -25,20 +26,9 @@ export function coerce(scope: Scope, from: Expression, type: ColumnType, context
 }
 
 function applied(from: Expression, type: ColumnType, cast: Cast): Expression {
-  const { evaluate } = from
-  if (cast === same) {
-    // A relabelling: still the same column, the same text.
-    return { ...from, type, typmod: -1 }
-  }
-  const result = expression(
-    type,
-    (frame) => {
-      const value = evaluate(frame)
-      return value === null ? null : cast(value)
-    },
-    [from],
-  )
-  return fold(result)
+  // A relabelling: still the same column, the same text.
+  if (cast === same) return { ...from, type, typmod: -1 }
+  return fold(strictUnary(type, from, cast))
 }
 
 /** Computes what is constant once; a constant that fails is PostgreSQL's to report. */
@@ -264,16 +254,7 @@ export function applyModifier(from: Expression, typmod: number, explicit: boolea
   if (typmod < 0 || from.typmod === typmod) return from
   const cast = modifierCast(from.type, typmod, explicit)
   if (cast === null) return from
-  const { evaluate } = from
-  const result = expression(
-    from.type,
-    (frame) => {
-      const value = evaluate(frame)
-      return value === null ? null : cast(value)
-    },
-    [from],
-    typmod,
-  )
+  const result = strictUnary(from.type, from, cast, typmod)
   return from.constant && explicit ? fold(result) : result
 }
 

@@ -53,6 +53,11 @@ export function constant(type: SqlType, value: Value, typmod = -1): Expression {
   return { type, typmod, evaluate: () => value, constant: true, fixed: true, collation: null }
 }
 
+/** The value of a constant that PostgreSQL does not refuse; undefined: it is none. */
+export function constantOf(one: Expression): Value | undefined {
+  return one.constant && refusalOf(one) === null ? one.evaluate(NO_FRAME) : undefined
+}
+
 /** For what a folded call needs no row for. */
 export const NO_FRAME: Frame = {
   params: [],

@@ -5,13 +5,14 @@ import { SqlError } from '../model/plan.ts'
 import { parseArray } from './array.ts'
 import { NotDerivable } from './ast.ts'
 import { coerce } from './coerce.ts'
-import { constant, type Expression, expression } from './expression-types.ts'
+import { constant, constantOf, type Expression, expression } from './expression-types.ts'
 import { COMPARISONS, comparable, compare, comparison, strict } from './operators.ts'
 import type { Scope } from './scope.ts'
 import { elementOf, isArray, isNumber, isText, typeLabel, widerNumber } from './types.ts'
 import { parserOf, type Value } from './value.ts'
 
 export function conjunction(args: readonly Expression[]): Expression {
+  if (args.some((one) => constantOf(one) === false)) return constant('bool', false)
   const tests = args.map((one) => one.evaluate)
   return expression(
     'bool',
@@ -29,6 +30,7 @@ export function conjunction(args: readonly Expression[]): Expression {
 }
 
 export function disjunction(args: readonly Expression[]): Expression {
+  if (args.some((one) => constantOf(one) === true)) return constant('bool', true)
   const tests = args.map((one) => one.evaluate)
   return expression(
     'bool',
@@ -92,13 +94,13 @@ export function nullIf(scope: Scope, left: Expression, right: Expression): Expre
   const [x, y] = [a.evaluate, b.evaluate]
   // The result has the left side's own type, not the one compared in.
   const own = left.type === 'unknown' ? a : left
+  // They cannot be equal where one is a null in the statement itself: PostgreSQL computes nothing of the other.
+  if (constantOf(a) === null || constantOf(b) === null) return own
   return expression(
     own.type,
     (frame) => {
-      const value = x(frame)
-      if (value === null) return null
-      const other = y(frame)
-      return other !== null && equal(value, other) === true ? null : own.evaluate(frame)
+      const [value, other] = [x(frame), y(frame)] // both, even beside a null: one that fails does so
+      return value !== null && other !== null && equal(value, other) === true ? null : own.evaluate(frame)
     },
     [a, b],
   )
@@ -147,11 +149,10 @@ export function quantified(scope: Scope, operator: string, left: Expression, rig
   return expression(
     'bool',
     (frame) => {
-      const text = y(frame)
+      const [value, text] = [x(frame), y(frame)]
       if (text === null) return null
       const elements = elementsOf(text as string)
       if (elements.length === 0) return !any
-      const value = x(frame)
       if (value === null) return null
       let result: Value = !any
       for (const one of elements) {

@@ -9,10 +9,9 @@ import { add, type Decimal, divide, multiply, negate, remainder, subtract } from
 import { type Expression, expression } from './expression-types.ts'
 import { bareText, concatenated, contains, fieldOf, hasKey, itemOf, type Json, jsonText, parseJson, pathOf } from './jsonb.ts'
 import type { Scope } from './scope.ts'
+import { type Strict, strictBinary, strictUnary } from './strict.ts'
 import { elementOf, isArray, isInteger, isNumber, isText, operatorNumber, type SqlType, typeLabel } from './types.ts'
 import { checkInteger, comparerOf, equalityOf, type Value } from './value.ts'
-
-type Strict = (a: Exclude<Value, null>, b: Exclude<Value, null>) => Value
 
 export const COMPARISONS: ReadonlySet<string> = new Set(['=', '<>', '!=', '<', '<=', '>', '>='])
 const ARITHMETIC = new Set(['+', '-', '*', '/', '%'])
@@ -28,36 +27,12 @@ export function binary(scope: Scope, operator: string, left: Expression, right: 
   throw new NotDerivable(`the operator ${operator}`)
 }
 
-/** Both sides evaluated, null if either is. */
 export function strict(type: SqlType, left: Expression, right: Expression, compute: Strict): Expression {
-  const [a, b] = [left.evaluate, right.evaluate]
-  return fold(
-    expression(
-      type,
-      (frame) => {
-        const x = a(frame)
-        if (x === null) return null
-        const y = b(frame)
-        return y === null ? null : compute(x, y)
-      },
-      [left, right],
-    ),
-  )
+  return fold(strictBinary(type, left, right, compute))
 }
 
-/** Of one argument; null of null. */
 export function strictOne(type: SqlType, one: Expression, compute: (value: Exclude<Value, null>) => Value): Expression {
-  const { evaluate } = one
-  return fold(
-    expression(
-      type,
-      (frame) => {
-        const value = evaluate(frame)
-        return value === null ? null : compute(value)
-      },
-      [one],
-    ),
-  )
+  return fold(strictUnary(type, one, compute))
 }
 
 /** Brings both sides of a comparison to the type it is computed in. */
