@@ -356,7 +356,9 @@ select json_build_object(
   'triggers', (select json_agg(json_build_object('name', t.tgname, 'enabled', t.tgenabled) order by t.tgname) from pg_trigger t
     join pg_proc f on f.oid = t.tgfoid
     where t.tgrelid in (select c.oid union select r.relid from pg_partition_tree(c.oid) r)
-      and not t.tgisinternal and t.tgparentid = 0 and t.tgenabled <> 'D' and t.tgname not like 'zz\\_switchback%'
+      and not t.tgisinternal and t.tgenabled <> 'D'
+      -- A leaf's clone may have been set to fire otherwise than its root's.
+      and (t.tgparentid = 0 or t.tgenabled <> (select p.tgenabled from pg_trigger p where p.oid = t.tgparentid))
       and f.pronamespace is distinct from to_regnamespace('switchback')),
   'exclusions', (select json_agg(k.conname order by k.conname) from pg_constraint k where k.conrelid = c.oid and k.contype = 'x'),
   'columns', (

@@ -48,6 +48,8 @@ test('a write past the guard freezes its slot until a repair, planned and then a
   await ready(at)
   const slot = hashSlotOf('1')
   assert.equal((await command(at, 'canary start --key 1')).exitCode, 0)
+  // With leases bound and the guard on, as after an update of Switchback.
+  assert.equal((await again(at, 'init')).exitCode, 0)
 
   // The one login that the guard lets pass, used by somebody else.
   const rogue = await at.db.connect()

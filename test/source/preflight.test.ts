@@ -72,6 +72,21 @@ const BLOCKED: readonly (readonly [string, string, readonly string[]])[] = [
      alter table public.t enable always trigger f`,
     ['TRIGGER_FIRES_ALWAYS'],
   ],
+  [
+    'a trigger that fires for replicas, on a leaf',
+    `create table public.t (id int8 primary key) partition by hash (id); create table public.t_0 partition of public.t for values with (modulus 1, remainder 0);
+     create function public.f() returns trigger language plpgsql as 'begin return new; end';
+     create trigger zz_switchback_like before insert on public.t_0 for each row execute function public.f();
+     alter table public.t_0 enable replica trigger zz_switchback_like`,
+    ['TRIGGER_FIRES_ALWAYS'],
+  ],
+  [
+    "a leaf whose clone of the root's trigger always fires",
+    `create table public.t (id int8 primary key) partition by hash (id); create table public.t_0 partition of public.t for values with (modulus 1, remainder 0);
+     create function public.f() returns trigger language plpgsql as 'begin return new; end';
+     create trigger f before insert on public.t for each row execute function public.f(); alter table public.t_0 enable always trigger f`,
+    ['TRIGGER_FIRES_ALWAYS'],
+  ],
   ['inheritance', 'create table public.t (id int8 primary key); create table public.c () inherits (public.t)', ['INHERITANCE']],
   ['an unlogged table', 'create unlogged table public.t (id int8 primary key)', ['TABLE_NOT_LOGGED']],
   [
