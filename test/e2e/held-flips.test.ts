@@ -43,6 +43,36 @@ test('a forward stream that stands still holds a move though nobody writes, by i
   assert.equal(await ordered(move, 'target', '2'), 'done')
 })
 
+test('the first move waits for what was open through a gateway before INV-8 bound, whatever it touched, and for nothing else (INV-8)', {
+  timeout: 60_000,
+}, async () => {
+  await using move = await startMove({ sql: SQL, tables: TABLES })
+  const [before, idle] = [await move.client(), await move.client()]
+  await before.query('begin')
+  // It has read only: nothing of it is in the guard's way.
+  await before.query('select n from notes where account = 9')
+  await idle.query('select 1')
+  const moving = ordered(move, 'target', '1')
+  moving.catch(() => undefined) // heard where it is awaited
+  const parking = async () => {
+    const [flip] = await move.session.query(
+      `select f.state, l.acked_epoch >= f.epoch as acked from switchback.flip f, switchback.lease l where f.state = 'parking' and not l.over`,
+    )
+    return flip
+  }
+  await eventually(parking, 'the flip parks')
+  // The gateway has that view: what begins now on other keys is served, and what was open before is waited for.
+  await eventually(() => move.gateways[0]!.gateway.status().waitsFor.length > 0, 'the gateway waits for it')
+  assert.deepEqual((await idle.query('select n from notes where account = 2')).rows, [{ n: 0 }])
+  assert.deepEqual({ ...(await parking()) }, { state: 'parking', acked: 'f' })
+  assert.deepEqual(await move.session.query(`select slot from switchback.ownership where owner = 'target'`), [])
+  // It may still write, on PostgreSQL, what has not moved.
+  await before.query('update notes set n = 1 where account = 9 and id = 1')
+  await before.query('commit')
+  assert.equal(await moving, 'done')
+  assert.deepEqual((await idle.query('select n from notes where account = 9')).rows, [{ n: 1 }])
+})
+
 test('gateways that start again and again leave no leases and positions behind without end (faults.md 52)', {
   timeout: 60_000,
 }, async () => {
