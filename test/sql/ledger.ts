@@ -84,8 +84,6 @@ insert into profiles values
 export const MAPPED = { accounts: 'id', entries: 'account_id', holds: 'account_id', profiles: 'id' }
 
 export async function ledgerTwin(client: pg.Client): Promise<Twin & AsyncDisposable> {
-  // With a plan for their values PostgreSQL computes what parameters alone decide before it looks at any row, reached or not.
-  await client.query('set plan_cache_mode = force_generic_plan')
   const mapping = await mappingOf(client, MAPPED)
   const catalog = await catalogOf(client, mapping, {
     'public.rich': ['public.accounts'],
