@@ -86,10 +86,12 @@ export interface Link {
   readonly maxEntryBytes?: number
 }
 
-/** The store as one process reaches it. */
-export function remoteTarget(link: Link): Target {
-  const { time, store, host, fate, spreadMs } = link
-  const request = <T>(operation: Operation, detail: unknown, parts: readonly (() => void)[], reply: () => T): Promise<T> =>
+type Request = <T>(operation: Operation, detail: unknown, parts: readonly (() => void)[], reply: () => T) => Promise<T>
+
+/** One message there and one back. */
+function requester(link: Link): Request {
+  const { time, host, fate, spreadMs } = link
+  return (operation, detail, parts, reply) =>
     new Promise((resolve, reject) => {
       link.onCall?.({ operation, at: time.now, detail })
       const { requestMs, replyMs, refuse, againMs } = fate(operation, detail)
@@ -119,6 +121,12 @@ export function remoteTarget(link: Link): Target {
         })
       }
     })
+}
+
+/** The store as one process reaches it. */
+export function remoteTarget(link: Link): Target {
+  const { store, spreadMs } = link
+  const request = requester(link)
   const missing = () => Promise.reject(new Error('not part of the commit engine'))
   return {
     capabilities: { name: 'fake', maxEntryBytes: link.maxEntryBytes ?? 400_000, maxRowBytes: 400_000, strongestRead: 'instant' },

@@ -15,6 +15,29 @@ export function faultContract(name: string, opened: Opened): void {
     assert.deepEqual(await target.compareAndSetHead('1', null, headAt(1, 1, 'a')), { won: false, head: headAt(1, 1, 'a') })
   })
 
+  test(`${name}: a refusal is known: nothing took effect, of compare-and-set and append`, async () => {
+    await using subject = await opened()
+    const { target, faults } = subject
+    faults.refuseNext('compareAndSetHead')
+    await assert.rejects(target.compareAndSetHead('1', null, headAt(1, 1, 'a')), { code: 'TARGET_THROTTLED' })
+    faults.refuseNext('appendEntry')
+    await assert.rejects(target.appendEntry({ group: 1, lease: 'l' }, 1, entryOf('1', 1)), { code: 'TARGET_THROTTLED' })
+    assert.equal(await target.readHead('1'), null)
+    assert.deepEqual(await target.readOutbox({ group: 1, lease: 'l' }, 0, 5), { entries: [], end: true })
+  })
+
+  test(`${name}: an append whose reply is lost is there, and sending it again is harmless`, async () => {
+    await using subject = await opened()
+    const { target, faults } = subject
+    const id = { group: 1, lease: 'l' }
+    faults.dropNextReply('appendEntry')
+    await assert.rejects(target.appendEntry(id, 1, entryOf('1', 1)), { code: 'TARGET_UNKNOWN' })
+    await target.appendEntry(id, 1, entryOf('1', 1))
+    assert.deepEqual(await target.readOutbox(id, 0, 5), { entries: [{ sequence: 1, entry: entryOf('1', 1) }], end: true })
+  })
+}
+
+export function lateContract(name: string, opened: Opened): void {
   test(`${name}: a compare-and-set that comes late loses to what was decided meanwhile, and wins if nothing was`, async () => {
     await using subject = await opened()
     const { target, faults } = subject
@@ -38,27 +61,6 @@ export function faultContract(name: string, opened: Opened): void {
     assert.deepEqual(await target.compareAndSetHead('1', headAt(1, 1, 'a'), headAt(4, 1, 'b')), { won: true })
     await again()
     assert.deepEqual(await target.readHead('1'), headAt(4, 1, 'b'))
-  })
-
-  test(`${name}: a refusal is known: nothing took effect, of compare-and-set and append`, async () => {
-    await using subject = await opened()
-    const { target, faults } = subject
-    faults.refuseNext('compareAndSetHead')
-    await assert.rejects(target.compareAndSetHead('1', null, headAt(1, 1, 'a')), { code: 'TARGET_THROTTLED' })
-    faults.refuseNext('appendEntry')
-    await assert.rejects(target.appendEntry({ group: 1, lease: 'l' }, 1, entryOf('1', 1)), { code: 'TARGET_THROTTLED' })
-    assert.equal(await target.readHead('1'), null)
-    assert.deepEqual(await target.readOutbox({ group: 1, lease: 'l' }, 0, 5), { entries: [], end: true })
-  })
-
-  test(`${name}: an append whose reply is lost is there, and sending it again is harmless`, async () => {
-    await using subject = await opened()
-    const { target, faults } = subject
-    const id = { group: 1, lease: 'l' }
-    faults.dropNextReply('appendEntry')
-    await assert.rejects(target.appendEntry(id, 1, entryOf('1', 1)), { code: 'TARGET_UNKNOWN' })
-    await target.appendEntry(id, 1, entryOf('1', 1))
-    assert.deepEqual(await target.readOutbox(id, 0, 5), { entries: [{ sequence: 1, entry: entryOf('1', 1) }], end: true })
   })
 
   test(`${name}: a put whose reply is lost is there; held back or doubled it never overwrites newer (INV-4)`, async () => {

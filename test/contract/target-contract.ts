@@ -4,15 +4,17 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { seededRandom } from '../../src/lib/prng.ts'
-import { ENTRIES_PER_BUCKET, type Head, type OutboxEntry } from '../../src/model/head.ts'
+import { ENTRIES_PER_BUCKET, type OutboxEntry } from '../../src/model/head.ts'
 import type { Mapping } from '../../src/model/mapping.ts'
-import type { RowPut, StampedRow } from '../../src/model/row.ts'
+import type { RowPut } from '../../src/model/row.ts'
 import type { Target } from '../../src/model/target.ts'
 import type { FaultScript } from '../../src/targets/memory/faults.ts'
 import { CALLER_RULES } from './caller-rules.ts'
 import { contractMapping, entryOf, headAt, numbered, storedAs } from './contract-mapping.ts'
-import { faultContract } from './fault-contract.ts'
-import { valueContract } from './value-contract.ts'
+import { faultContract, lateContract } from './fault-contract.ts'
+import { headContract, raceContract } from './head-contract.ts'
+import { orderContract, readContract } from './read-contract.ts'
+import { limitContract, valueContract } from './value-contract.ts'
 
 /** The operations whose faults the suite scripts: of a compare-and-set, an append, or a put of one whole row. */
 export type ContractFaults = Pick<FaultScript, 'dropNextReply' | 'refuseNext' | 'lateNext'>
@@ -35,91 +37,22 @@ export function targetContract(name: string, open: OpenSubject): void {
     return { ...subject, mapping, [Symbol.asyncDispose]: () => subject[Symbol.asyncDispose]() }
   }
   headContract(name, opened)
+  raceContract(name, opened)
   putContract(name, opened)
+  partialPutContract(name, opened)
+  purgeContract(name, opened)
   outboxContract(name, opened)
   readContract(name, opened)
+  orderContract(name, opened)
   faultContract(name, opened)
+  lateContract(name, opened)
   callerContract(name, opened)
   lifeContract(name, opened)
   valueContract(name, opened)
+  limitContract(name, opened)
 }
 
 export type Opened = (keyType?: Mapping['keyType']) => Promise<ContractSubject & { readonly mapping: Mapping }>
-
-function headContract(name: string, opened: Opened): void {
-  test(`${name}: a head is there after it was won, whole, and an aggregate without one has none`, async () => {
-    await using subject = await opened()
-    const { target } = subject
-    const head = headAt(5, 3, 'txn-c', {
-      prev: 'txn-b',
-      redo: [
-        { table: 'public.numbered', clustering: ['1'], values: ['1', '1', 'é "\\ \n 😀', null] },
-        { table: 'public.deep', clustering: ['1', '', 't'], values: null },
-      ],
-      lock: 'span-1',
-      recent: [1, 2, 3].map((version) => ({ version, txnId: `txn-${version}` })),
-    })
-    assert.equal(await target.readHead('1'), null)
-    assert.deepEqual(await target.compareAndSetHead('1', null, head), { won: true })
-    assert.deepEqual(await target.readHead('1'), head)
-    assert.equal(await target.readHead('11'), null)
-  })
-
-  test(`${name}: the compare-and-set compares tenure, version, txnId and lock, and a loser is given the head that stands`, async () => {
-    await using subject = await opened()
-    const { target } = subject
-    const plain = headAt(5, 1, 'a')
-    const locked = headAt(5, 1, 'a', { lock: 'span' })
-    assert.deepEqual(await target.compareAndSetHead('1', plain, headAt(5, 2, 'b')), { won: false, head: null })
-    assert.deepEqual(await target.compareAndSetHead('1', null, plain), { won: true })
-    for (const wrong of [null, headAt(4, 1, 'a'), headAt(5, 2, 'a'), headAt(5, 1, 'x'), locked])
-      assert.deepEqual(await target.compareAndSetHead('1', wrong, headAt(5, 2, 'b')), { won: false, head: plain })
-    assert.deepEqual(await target.compareAndSetHead('1', plain, locked), { won: true })
-    for (const wrong of [plain, headAt(5, 1, 'a', { lock: 'other' })])
-      assert.deepEqual(await target.compareAndSetHead('1', wrong, headAt(5, 2, 'b')), { won: false, head: locked })
-    // Of the expected head only its identity counts.
-    assert.deepEqual(await target.compareAndSetHead('1', { ...locked, prev: 'z', recent: [] }, headAt(5, 2, 'b')), { won: true })
-    assert.deepEqual(await target.readHead('1'), headAt(5, 2, 'b'))
-  })
-
-  test(`${name}: a head of an older tenure is replaced by one of a newer, and a writer of the older then loses`, async () => {
-    await using subject = await opened()
-    const { target } = subject
-    const old = headAt(5, 9, 'old')
-    const fresh = headAt(8, 1, 'fresh')
-    await target.compareAndSetHead('1', null, old)
-    assert.deepEqual(await target.compareAndSetHead('1', old, fresh), { won: true })
-    assert.deepEqual(await target.compareAndSetHead('1', old, headAt(5, 10, 'late')), { won: false, head: fresh })
-  })
-
-  test(`${name}: of racers for one head exactly one wins each version`, async () => {
-    await using subject = await opened()
-    const { target } = subject
-    const racers = 6
-    const versions = 12
-    const wins: string[] = []
-    const race = async (racer: number) => {
-      let seen: Head | null = null
-      while ((seen?.version ?? 0) < versions) {
-        const next: Head = headAt(1, (seen?.version ?? 0) + 1, `r${racer}-${seen?.version ?? 0}`, { prev: seen?.txnId ?? null })
-        const result = await target.compareAndSetHead('race', seen, next)
-        if (result.won) wins.push(`${next.version} ${next.txnId} after ${next.prev}`)
-        seen = result.won ? next : result.head
-      }
-    }
-    await Promise.all(Array.from({ length: racers }, (_, racer) => race(racer)))
-    const inOrder = wins.toSorted((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10))
-    assert.deepEqual(
-      inOrder.map((win) => Number.parseInt(win, 10)),
-      Array.from({ length: versions }, (_, i) => i + 1),
-    )
-    const txnIds = inOrder.map((win) => win.split(' ')[1])
-    assert.deepEqual(
-      inOrder.map((win) => win.split(' after ')[1]),
-      ['null', ...txnIds.slice(0, -1)],
-    )
-  })
-}
 
 function putContract(name: string, opened: Opened): void {
   test(`${name}: a higher stamp overwrites, the same or a lower one leaves the row as it is (INV-4)`, async () => {
@@ -161,6 +94,33 @@ function putContract(name: string, opened: Opened): void {
     assert.deepEqual(await target.readRows([numbered('2', 1, 0, null)]), [numbered('2', 1, 5, null)])
   })
 
+  test(`${name}: puts in any order, doubled, in any batches, end as the highest stamp of each row says`, async () => {
+    await using subject = await opened()
+    const { target } = subject
+    const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000)
+    const random = seededRandom(seed)
+    const puts = Array.from({ length: 120 }, (_, i) =>
+      numbered(String(random.int(3)), random.int(4), i + 1, random.int(4) === 0 ? null : [`v${i}`, null], random.int(2) === 0),
+    )
+    const expected = new Map<string, RowPut>()
+    for (const put of puts) expected.set(`${put.key}/${put.clustering}`, put)
+    const sent = [...puts, ...puts.filter(() => random.int(2) === 0)]
+    for (let i = sent.length - 1; i > 0; i--) {
+      const j = random.int(i + 1)
+      ;[sent[i], sent[j]] = [sent[j]!, sent[i]!]
+    }
+    const batches: Promise<void>[] = []
+    for (let at = 0; at < sent.length; ) {
+      const size = 1 + random.int(20)
+      batches.push(target.putRows(sent.slice(at, at + size)))
+      at += size
+    }
+    await Promise.all(batches)
+    assert.deepEqual(await target.readRows([...expected.values()]), [...expected.values()], `seed ${seed}`)
+  })
+}
+
+function partialPutContract(name: string, opened: Opened): void {
   test(`${name}: a cell that is undefined keeps the stored one, under the same rule of stamps`, async () => {
     await using subject = await opened()
     const { target } = subject
@@ -188,32 +148,9 @@ function putContract(name: string, opened: Opened): void {
     await target.putRows([partial]) // old by now: nothing to do
     assert.deepEqual(await target.readRows([partial]), [numbered('1', 7, 11, null)])
   })
+}
 
-  test(`${name}: puts in any order, doubled, in any batches, end as the highest stamp of each row says`, async () => {
-    await using subject = await opened()
-    const { target } = subject
-    const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000)
-    const random = seededRandom(seed)
-    const puts = Array.from({ length: 120 }, (_, i) =>
-      numbered(String(random.int(3)), random.int(4), i + 1, random.int(4) === 0 ? null : [`v${i}`, null], random.int(2) === 0),
-    )
-    const expected = new Map<string, RowPut>()
-    for (const put of puts) expected.set(`${put.key}/${put.clustering}`, put)
-    const sent = [...puts, ...puts.filter(() => random.int(2) === 0)]
-    for (let i = sent.length - 1; i > 0; i--) {
-      const j = random.int(i + 1)
-      ;[sent[i], sent[j]] = [sent[j]!, sent[i]!]
-    }
-    const batches: Promise<void>[] = []
-    for (let at = 0; at < sent.length; ) {
-      const size = 1 + random.int(20)
-      batches.push(target.putRows(sent.slice(at, at + size)))
-      at += size
-    }
-    await Promise.all(batches)
-    assert.deepEqual(await target.readRows([...expected.values()]), [...expected.values()], `seed ${seed}`)
-  })
-
+function purgeContract(name: string, opened: Opened): void {
   test(`${name}: tombstones below a stamp are forgotten for good, rows and later tombstones stay`, async () => {
     await using subject = await opened()
     const { target } = subject
@@ -291,124 +228,6 @@ function callerContract(name: string, opened: Opened): void {
   }
 }
 
-function readContract(name: string, opened: Opened): void {
-  test(`${name}: rows are read in the order asked, doubles, strangers and many tables included`, async () => {
-    await using subject = await opened()
-    const { target } = subject
-    const rows = Array.from({ length: 130 }, (_, i) => numbered(String(i % 7), i, 1, [`b${i}`, null]))
-    const only: RowPut = { table: 'public.named', key: '3', clustering: ['n'], values: ['3', 'n', 'z'], stamp: 4n, mark: true }
-    await target.putRows([...rows, only])
-    const asked = [...rows.toReversed(), numbered('99', 1, 0, null), only, rows[5]!, only]
-    assert.deepEqual(await target.readRows(asked), [...rows.toReversed(), undefined, only, rows[5], only])
-    assert.deepEqual(await target.readRows([]), [])
-    await target.putRows([])
-  })
-
-  test(`${name}: integers cluster by value, in pages, tombstones included, within their aggregate alone`, async () => {
-    await using subject = await opened()
-    const { target } = subject
-    const order = ['-9223372036854775808', '-100', '-99', '-9', '-1', '0', '1', '9', '10', '99', '100', '9223372036854775807']
-    const rows = order.map((n, i) => numbered('1', n, 1, i % 3 === 0 ? null : [n, null]))
-    await target.putRows([...rows.toReversed(), numbered('2', 5, 1, ['other', null])])
-    const range = { table: 'public.numbered', key: '1' }
-    assert.deepEqual(await target.readRange({ ...range, limit: 100 }), { rows, next: null })
-    assert.deepEqual(await target.readRange({ ...range, limit: 100, after: ['-5'] }), { rows: rows.slice(4), next: null })
-    assert.deepEqual(await pages(target, range, 5), rows)
-    assert.deepEqual(await target.readRange({ ...range, key: '3', limit: 5 }), { rows: [], next: null })
-  })
-
-  test(`${name}: text clusters by its UTF-8 bytes, the empty one and control characters included`, async () => {
-    await using subject = await opened()
-    const order = [
-      '',
-      '\u0001',
-      '\u0001\u0001',
-      '\u0001a',
-      '\u0002',
-      '\u0003',
-      ' ',
-      'A',
-      'Z',
-      'a',
-      'a\u0001',
-      'a b',
-      'ab',
-      'b',
-      'é',
-      '\uffee',
-      '😀',
-    ]
-    const rows = order.map((text): StampedRow => ({ ...at('public.named', [text]), values: ['1', text, `<${text}>`] }))
-    await subject.target.putRows(rows.toReversed())
-    assert.deepEqual(await pages(subject.target, { table: 'public.named', key: '1' }, 4), rows)
-    assert.deepEqual(await subject.target.readRows(rows), rows)
-  })
-
-  test(`${name}: bytea clusters by its bytes; a type without an order of its own by its text, whose cell keeps its own form`, async () => {
-    await using subject = await opened()
-    const { target } = subject
-    const digests = ['\\x', '\\x00', '\\x0001', '\\x01', '\\x7f', '\\xff'].map(
-      (text): StampedRow => ({ ...at('public.hashed', [text]), values: ['1', text, 'b'] }),
-    )
-    const amounts = [
-      ['-1', '-1.00'],
-      ['1', '1.0'],
-      ['10', '10'],
-      ['2', '2.000'],
-      ['NaN', 'NaN'],
-    ].map(([canonical, cell]): StampedRow => ({ ...at('public.amounts', [canonical!]), values: ['1', cell!, 'b'] }))
-    await target.putRows([...digests.toReversed(), ...amounts.toReversed()])
-    assert.deepEqual(await pages(target, { table: 'public.hashed', key: '1' }, 2), digests)
-    assert.deepEqual(await pages(target, { table: 'public.amounts', key: '1' }, 2), amounts)
-  })
-
-  test(`${name}: several clustering columns order by the first, then the next, and page within one value`, async () => {
-    await using subject = await opened()
-    const order = [
-      ['-2', 'z', 't'],
-      ['3', '', 'f'],
-      ['3', '', 't'],
-      ['3', 'a', 't'],
-      ['3', 'a\u0001', 'f'],
-      ['3', 'ab', 'f'],
-      ['20', '', 'f'],
-    ]
-    const rows = order.map(([a, b, flag]): StampedRow => ({ ...at('public.deep', [a!, b!, flag!]), values: ['1', b!, a!, flag!, null] }))
-    rows[2] = { ...rows[2]!, values: null }
-    await subject.target.putRows(rows.toReversed())
-    assert.deepEqual(await pages(subject.target, { table: 'public.deep', key: '1' }, 2), rows)
-  })
-
-  test(`${name}: a table whose whole key is the partition column has at most one row a range`, async () => {
-    await using subject = await opened()
-    const row: RowPut = { ...at('public.wide', []), values: null }
-    await subject.target.putRows([row])
-    assert.deepEqual(await subject.target.readRange({ table: 'public.wide', key: '1', limit: 5 }), { rows: [row], next: null })
-    assert.deepEqual(await subject.target.readRange({ table: 'public.wide', key: '2', limit: 5 }), { rows: [], next: null })
-  })
-
-  test(`${name}: the segments of a scan are disjoint and complete, tombstones included, an aggregate in one of them`, async () => {
-    await using subject = await opened()
-    const { target } = subject
-    const rows = Array.from({ length: 300 }, (_, i) => numbered(String(i % 60), i, 1, i % 5 === 0 ? null : ['x'.repeat(200), null]))
-    await target.putRows(rows)
-    for (const segments of [1, 4]) {
-      const found: string[] = []
-      const homes = new Map<string, Set<number>>()
-      for (let segment = 0; segment < segments; segment++) {
-        for await (const batch of target.scanRows({ table: 'public.numbered', segment, segments })) {
-          for (const row of batch) {
-            found.push(`${row.key}/${row.clustering}/${row.values === null}`)
-            homes.set(row.key, (homes.get(row.key) ?? new Set()).add(segment))
-          }
-        }
-      }
-      assert.deepEqual(found.sort(), rows.map((row) => `${row.key}/${row.clustering}/${row.values === null}`).sort())
-      assert.ok([...homes.values()].every((segmentsOfKey) => segmentsOfKey.size === 1))
-    }
-  })
-}
-
 function lifeContract(name: string, opened: Opened): void {
   test(`${name}: the control item changes by compare-and-set`, async () => {
     await using subject = await opened()
@@ -460,20 +279,4 @@ function lifeContract(name: string, opened: Opened): void {
     await target.prepare(mapping)
     assert.deepEqual(await target.readRows([put]), [undefined])
   })
-}
-
-function at(table: string, clustering: readonly string[]): Omit<StampedRow, 'values'> {
-  return { table, key: '1', clustering, stamp: 1n, mark: false }
-}
-
-async function pages(target: Target, range: { table: string; key: string }, limit: number): Promise<StampedRow[]> {
-  const rows: StampedRow[] = []
-  let after: readonly string[] | null = null
-  do {
-    const page = await target.readRange({ ...range, limit, ...(after === null ? {} : { after }) })
-    assert.ok(page.rows.length <= limit)
-    rows.push(...page.rows)
-    after = page.next
-  } while (after !== null)
-  return rows
 }

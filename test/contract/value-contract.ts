@@ -81,7 +81,9 @@ export function valueContract(name: string, opened: Opened): void {
     })
     assert.deepEqual(await target.readRows([good]), [undefined])
   })
+}
 
+export function limitContract(name: string, opened: Opened): void {
   test(`${name}: a row, a redo or an entry above its limit is refused by name before anything is written, one below it is not`, async () => {
     await using subject = await opened()
     const { target } = subject

@@ -130,6 +130,10 @@ function planOf(sql: string): Plan {
       id!,
     )
   }
+  return otherPlanOf(text)
+}
+
+function otherPlanOf(text: string): Plan {
   if (/^(begin|start transaction)/.test(text)) {
     const isolation = /isolation level (serializable|repeatable read|read committed)/.exec(text)?.[1] ?? null
     const readOnly = text.includes('read only') ? true : text.includes('read write') ? false : null

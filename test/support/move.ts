@@ -100,19 +100,7 @@ function cleanupStack(): CleanupStack {
 async function start(options: MoveOptions, cleanup: CleanupStack): Promise<Move> {
   const database = cleanup.use(await testDatabase(options.sql))
   const target = cleanup.use(await serveMemoryTarget(options.faults === undefined ? {} : { faults: options.faults }))
-  const folder = mkdtempSync(join(tmpdir(), 'switchback-move-'))
-  cleanup.defer(() => rmSync(folder, { recursive: true, force: true }))
-  const path = join(folder, 'switchback.config.ts')
-  const config: MigrationConfig = {
-    migration: database.name,
-    source: { urlEnv: 'TEST_SOURCE_URL' },
-    target: { kind: 'memory', port: target.port },
-    tables: options.tables,
-    controller: { port: 0, ...options.controller },
-    ...(options.gateway === undefined ? {} : { gateway: options.gateway }),
-    ...(options.lease === undefined ? {} : { lease: options.lease }),
-  }
-  writeFileSync(path, `export default ${JSON.stringify(config)}\n`)
+  const path = configure(options, { migration: database.name, port: target.port }, cleanup)
   const env = { TEST_SOURCE_URL: database.url }
   const log = pino({ level: process.env['TEST_LOG'] ?? 'silent' })
   await installMove(path, env)
@@ -172,6 +160,24 @@ async function start(options: MoveOptions, cleanup: CleanupStack): Promise<Move>
     },
     [Symbol.asyncDispose]: () => cleanup.disposeAsync(),
   }
+}
+
+/** Path of the configuration. */
+function configure(options: MoveOptions, of: { readonly migration: string; readonly port: number }, cleanup: CleanupStack): string {
+  const folder = mkdtempSync(join(tmpdir(), 'switchback-move-'))
+  cleanup.defer(() => rmSync(folder, { recursive: true, force: true }))
+  const path = join(folder, 'switchback.config.ts')
+  const config: MigrationConfig = {
+    migration: of.migration,
+    source: { urlEnv: 'TEST_SOURCE_URL' },
+    target: { kind: 'memory', port: of.port },
+    tables: options.tables,
+    controller: { port: 0, ...options.controller },
+    ...(options.gateway === undefined ? {} : { gateway: options.gateway }),
+    ...(options.lease === undefined ? {} : { lease: options.lease }),
+  }
+  writeFileSync(path, `export default ${JSON.stringify(config)}\n`)
+  return path
 }
 
 function once(work: () => Promise<void>): () => Promise<void> {
