@@ -23,6 +23,9 @@ export function startLoadProcess(options: LoadOptions): LoadProcess {
   const child: ChildProcess = spawn(process.execPath, [...nodeArguments(), file, JSON.stringify(options)], {
     stdio: ['pipe', 'pipe', 'inherit'],
   })
+  const onExit = () => child.kill('SIGKILL')
+  process.once('exit', onExit)
+  child.once('close', () => process.off('exit', onExit))
   const samples: LoadSample[] = []
   let acknowledged = 0
   let counts: LoadCounts | null = null

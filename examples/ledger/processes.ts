@@ -74,7 +74,13 @@ export class Supervised {
     this.name = name
     this.#args = args
     this.#options = options
+    process.once('exit', this.#onExit)
     this.#start()
+  }
+
+  /** Whoever started it ends at once (a second Ctrl-C, a crash): it must not stay behind. */
+  readonly #onExit = () => {
+    this.#child?.kill('SIGKILL')
   }
 
   get log(): string {
@@ -92,6 +98,7 @@ export class Supervised {
 
   async stop(): Promise<void> {
     this.#stopping = true
+    process.off('exit', this.#onExit)
     const child = this.#child
     if (child === null) return
     const ended = new Promise((resolve) => child.once('exit', resolve))

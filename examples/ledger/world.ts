@@ -60,7 +60,13 @@ export async function startWorld(options: WorldOptions): Promise<World> {
 
 async function start(options: WorldOptions, ends: (() => unknown)[], close: () => Promise<void>): Promise<World> {
   const folder = makeTemporaryFolder('switchback-demo-')
-  ends.push(() => rmSync(folder, { recursive: true, force: true }))
+  const remove = () => rmSync(folder, { recursive: true, force: true })
+  // Where there is no time for the rest: the embedded servers end by themselves, and the processes are killed.
+  process.once('exit', remove)
+  ends.push(() => {
+    process.off('exit', remove)
+    remove()
+  })
   options.say('Starting an embedded PostgreSQL and an embedded DynamoDB-compatible store (dynalite).')
   const postgres = await startEmbeddedPostgres({ settings: { max_connections: '200', shared_buffers: '128MB' } })
   ends.push(() => postgres.stop())
