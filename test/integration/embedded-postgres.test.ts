@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { test } from 'node:test'
 import pg from 'pg'
-import { startEmbeddedPostgres } from '../../src/app/embedded/postgres.ts'
+import { StartLog, startEmbeddedPostgres } from '../../src/app/embedded/postgres.ts'
 
 test('an embedded PostgreSQL serves, survives kill -9, and leaves nothing', async () => {
   const server = await startEmbeddedPostgres()
@@ -26,4 +26,12 @@ test('an embedded PostgreSQL serves, survives kill -9, and leaves nothing', asyn
     await server.stop()
   }
   assert.equal(existsSync(server.folder), false)
+})
+
+test('a start is seen however many clients are refused before it', () => {
+  const log = new StartLog()
+  for (let i = 0; i < 2_000; i++) assert.equal(log.add('FATAL:  the database system is starting up\n'), false)
+  assert.equal(log.add('LOG:  database system is ready to acc'), false)
+  assert.equal(log.add('ept connections\n'), true)
+  assert.ok(log.tail.length <= 20_000)
 })

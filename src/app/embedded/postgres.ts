@@ -34,6 +34,8 @@ export interface EmbeddedPostgres extends AsyncDisposable {
 const PASSWORD = 'switchback-embedded'
 const START_DEADLINE_MS = 60_000
 const STOP_DEADLINE_MS = 20_000
+/** Characters of a server's log that its start is judged by. */
+const LOG_KEPT = 20_000
 const run = promisify(execFile)
 
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions = {}): Promise<EmbeddedPostgres> {
@@ -117,20 +119,19 @@ class Server implements EmbeddedPostgres {
     keeper.stdin.on('error', () => undefined)
     this.#keeper = keeper
     await new Promise<void>((resolve, reject) => {
-      let log = ''
+      const log = new StartLog()
       const timer = setTimeout(
-        () => reject(new Error(`PostgreSQL was not ready within ${START_DEADLINE_MS} ms: ${log}`)),
+        () => reject(new Error(`PostgreSQL was not ready within ${START_DEADLINE_MS} ms: ${log.tail}`)),
         START_DEADLINE_MS,
       )
       keeper.once('exit', (code) => {
         clearTimeout(timer)
-        reject(new Error(`PostgreSQL ended with ${code} at its start: ${log}`))
+        reject(new Error(`PostgreSQL ended with ${code} at its start: ${log.tail}`))
       })
       keeper.stderr.on('data', (chunk: Buffer) => {
         const text = chunk.toString('utf8')
         this.#options.onLog?.(text)
-        if (log.length < 20_000) log += text
-        if (log.includes('database system is ready to accept connections')) {
+        if (log.add(text)) {
           clearTimeout(timer)
           resolve()
         }
@@ -162,6 +163,17 @@ class Server implements EmbeddedPostgres {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop()
+  }
+}
+
+/** What a server says at its start. Its end is kept: clients that come during a recovery fill it with refusals before it is ready. */
+export class StartLog {
+  tail = ''
+
+  /** True: it is ready. */
+  add(text: string): boolean {
+    this.tail = (this.tail + text).slice(-LOG_KEPT)
+    return this.tail.includes('database system is ready to accept connections')
   }
 }
 
