@@ -35,7 +35,7 @@ async function ready(at: Place): Promise<void> {
 }
 
 test('a write past the guard freezes its slot until a repair, planned and then applied, has settled it; finalize is asked for by name', {
-  timeout: 180_000,
+  timeout: 230_000,
 }, async () => {
   await using target = await serveMemoryTarget()
   await using at = await place(ROWS, { target: `{ kind: 'memory', port: ${target.port} }`, more: MORE })
@@ -72,7 +72,7 @@ test('a write past the guard freezes its slot until a repair, planned and then a
   assert.equal((await again(at, 'canary start --key 2')).exitCode, 0)
 
   // PostgreSQL owns the row again, so its value is the one that is copied.
-  const repaired = await command(at, 'parity --repair --apply')
+  const repaired = await again(at, 'parity --repair --apply')
   assert.deepEqual(
     [repaired.exitCode, repaired['differences'], (repaired['repair'] as { applied: { repaired: number } }).applied.repaired],
     [0, 0, 1],
