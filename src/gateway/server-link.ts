@@ -70,6 +70,8 @@ export interface ServerLinkEvents {
   leaseOver(): void
   copyIn(): void
   key(processId: number, secretKey: Buffer): void
+  /** Something is under way that may take effect whatever becomes of the connection. */
+  atRisk(): boolean
   /** PostgreSQL ends the connection and says so. True: the client hears something else instead (INV-9). */
   fatal(sqlstate: string): boolean
 }
@@ -181,7 +183,8 @@ export class ServerLink {
   #decide(type: number): boolean {
     if (type === BACKEND.parameterStatus || type === BACKEND.notificationResponse) return true
     const exchange = this.#exchanges[0]
-    if (exchange === undefined) return true
+    // While a write is under way on the target PostgreSQL owes nothing, and may go away.
+    if (exchange === undefined) return !(type === BACKEND.errorResponse && this.#events.atRisk())
     if (type === BACKEND.noticeResponse) return exchange.relay
     if (type === BACKEND.readyForQuery) return exchange.relay && exchange.ready !== 'hide'
     // Looked at before it is shown: a FATAL may leave the outcome open.
@@ -213,9 +216,16 @@ export class ServerLink {
     if (exchange === undefined) {
       if (type === BACKEND.readyForQuery) this.#events.ready(this.status)
       if (type === BACKEND.copyInResponse) this.#events.copyIn()
+      if (type === BACKEND.errorResponse && !this.#showing) this.#toldUnasked()
       return
     }
     this.#advance(exchange, type)
+  }
+
+  #toldUnasked(): void {
+    const body = Buffer.from(this.#walker.body())
+    const { sqlstate, fatal } = errorOf(body)
+    if (!fatal || !this.#events.fatal(sqlstate)) this.#showMessage(BACKEND.errorResponse, body)
   }
 
   #advance(exchange: Exchange, type: number): void {

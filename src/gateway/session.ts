@@ -187,6 +187,7 @@ export class Session {
       key: (processId, secretKey) => {
         this.#key = { processId, secretKey: Buffer.from(secretKey) }
       },
+      atRisk: () => this.#active?.atRisk === true,
       fatal: (sqlstate) => this.#endedUnknown(sqlstate),
     })
     server.on('data', (chunk: Buffer) => this.#guarded(() => this.#link!.feed(chunk)))

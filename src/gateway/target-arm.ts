@@ -81,7 +81,7 @@ export function abortTarget(core: SessionCore, state: TargetState): void {
 export async function commitTarget(core: SessionCore, state: TargetState): Promise<void> {
   try {
     if (state.interrupted !== null) throw state.interrupted
-    await state.transaction.commit()
+    await whileAtRisk(core, () => state.transaction.commit())
     if (!state.work.lease.holds()) throw new SwitchbackError('OUTCOME_UNKNOWN', { reason: 'the lease of the gateway ended' })
   } finally {
     state.transaction.abort()
@@ -302,9 +302,9 @@ async function runAlone(
   const address = addressOf(core, { ...route, row: decision.row })
   const work = gate.beginTarget({ slot: address.slot, writes, explicit: false, interrupt: null })
   try {
-    const running = executor.autocommit(lease, address, plan, params, env)
+    const run = () => executor.autocommit(lease, address, plan, params, env)
     // A write that has been sent cannot be taken back; a read can be left alone.
-    const result = await (writes ? running : untilCanceled(core, running))
+    const result = await (writes ? whileAtRisk(core, run) : untilCanceled(core, run()))
     if (!lease.holds()) throw leaseEnded(lease, writes)
     return { result, lease }
   } catch (error) {
@@ -312,6 +312,16 @@ async function runAlone(
     throw error
   } finally {
     work.end()
+  }
+}
+
+/** INV-9: the session may end while it is under way, PostgreSQL's connection being lost, and it may take effect all the same. */
+async function whileAtRisk<T>(core: SessionCore, work: () => Promise<T>): Promise<T> {
+  core.atRisk = true
+  try {
+    return await work()
+  } finally {
+    core.atRisk = false
   }
 }
 

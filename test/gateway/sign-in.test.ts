@@ -180,3 +180,44 @@ test('a connection lost at COMMIT is an unknown outcome, one lost before it is a
     await db.end().catch(() => undefined)
   }
 })
+
+test('PostgreSQL goes away while a write is under way on the target: an unknown outcome; a read is a failure (INV-9)', async () => {
+  await using database = await testDatabase(SCHEMA)
+  await using at = await testGateway(database, { bound: true })
+  at.control.change('7', 'target', 'steady')
+  at.executor.rows.set('7', ['7', '100', null, null])
+  await eventually(() => at.gateway.status().epoch === at.control.view.epoch, 'the view')
+  let answer = () => undefined as void
+  const answered = new Promise<void>((resolve) => {
+    answer = resolve
+  })
+  for (const [statements, code] of [
+    [['update accounts set balance = balance + 1 where id = 7'], '08007'],
+    [['begin', 'update accounts set balance = balance + 1 where id = 7', 'commit'], '08007'],
+    [['select balance from accounts where id = 7'], /57P01|08006/],
+  ] as const) {
+    at.executor.gate = Promise.resolve()
+    const db = new pg.Client({ connectionString: at.url })
+    const errors: string[] = []
+    db.on('error', (error) => void errors.push('code' in error ? String(error.code) : error.message))
+    await db.connect()
+    const { processID } = db as unknown as { processID: number }
+    for (const statement of statements.slice(0, -1)) await db.query(statement)
+    at.executor.gate = answered
+    const came = at.executor.came
+    const last = db.query(statements.at(-1)!).then(
+      () => 'done',
+      (error: pg.DatabaseError) => error.code ?? error.message,
+    )
+    await eventually(() => at.executor.came > came, `${statements.at(-1)} is under way`, 4_000)
+    await database.query(`select pg_terminate_backend(${processID})`)
+    const heard = [await last, ...errors]
+    assert.ok(
+      heard.some((one) => (typeof code === 'string' ? one === code : code.test(one))),
+      `${statements.at(-1)}: ${heard.join(', ')}`,
+    )
+    assert.ok(typeof code !== 'string' || !heard.some((one) => /57P01|08006/.test(one)), `${statements.at(-1)}: ${heard.join(', ')}`)
+    await db.end().catch(() => undefined)
+  }
+  answer()
+})

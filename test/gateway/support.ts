@@ -172,8 +172,11 @@ export class FakeExecutor implements TargetExecutor {
   readonly log: string[] = []
   /** Awaited before each autocommit. */
   gate: Promise<void> = Promise.resolve()
+  /** Statements and commits that have come to it. */
+  came = 0
 
   async autocommit(...[lease, address, plan, params, env]: Parameters<TargetExecutor['autocommit']>) {
+    this.came++
     await this.gate
     if (!lease.holds()) throw new SwitchbackError('LEASE_OVER', { lease: lease.id })
     const rows = { point: () => this.rows.get(address.key), range: () => [] }
@@ -201,6 +204,8 @@ export class FakeExecutor implements TargetExecutor {
         return result
       },
       async commit() {
+        executor.came++
+        await executor.gate
         if (over || !lease.holds()) throw new SwitchbackError('CONFLICT', { key: address.key })
         over = true
         executor.#apply(address.key, changes)
