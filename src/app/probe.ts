@@ -2,6 +2,7 @@
 // commits a write of the probe aggregate on the target, through the commit engine, under a lease of its own, and sees it come back in
 // PostgreSQL. It tells the reverse sync of nothing: the entry is found in the outbox, its head read, its rows put, as after a crash.
 // Unproven until then, and again when the last proof has grown old (INV-10).
+
 import { randomUUID } from 'node:crypto'
 import type { Logger } from 'pino'
 import { createExecutor } from '../commit/executor.ts'
@@ -14,6 +15,7 @@ import type { Mapping } from '../model/mapping.ts'
 import type { KeyedPlan } from '../model/plan.ts'
 import type { Target } from '../model/target.ts'
 import type { Session } from '../store/session.ts'
+import { ownPlan } from './own-plan.ts'
 import { PROBE_GROUP, PROBE_SLOT, probeMapping, probeOwnership } from './probe-mapping.ts'
 
 export interface Probe {
@@ -172,14 +174,8 @@ class WayBackProbe implements Probe {
 }
 
 function planOf(key: string): KeyedPlan {
-  return {
-    kind: 'keyed',
-    readOnly: false,
-    locks: false,
-    returnsRows: false,
-    key: () => key,
-    asks: [],
-    parameterTypes: [],
+  return ownPlan({
+    key,
     insertedRows: 1,
     reads: () => [],
     run: ([n]) => ({
@@ -187,5 +183,5 @@ function planOf(key: string): KeyedPlan {
       commandTag: 'INSERT 0 1',
       changes: [{ table: 'switchback.probe', clustering: [], values: [key, n ?? null] }],
     }),
-  }
+  })
 }

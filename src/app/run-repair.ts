@@ -1,5 +1,6 @@
 // Promises: carries a repair plan out, row by row, each copied from the store that owns it when its turn comes: ownership is read again,
 // so a row that has moved since the comparison is repaired from its new owner. A row that cannot be is left, with the reason.
+
 import { randomUUID } from 'node:crypto'
 import { SwitchbackError } from '../model/errors.ts'
 import { tableOf } from '../model/mapping.ts'
@@ -10,6 +11,7 @@ import type { RepairOutcome, RepairStep } from '../parity/repair.ts'
 import { connectSource } from '../source/connect.ts'
 import { openSourceRepair } from '../source/source-repair.ts'
 import { readView } from '../store/read-view.ts'
+import { ownPlan } from './own-plan.ts'
 import { type LeasedExecutor, openLeasedExecutor } from './repair-lease.ts'
 import type { Workspace } from './workspace.ts'
 
@@ -68,14 +70,8 @@ function rewriteOnTarget(leased: LeasedExecutor, row: RowKey): Promise<unknown> 
 }
 
 function rewriting({ table, key, clustering }: RowKey): KeyedPlan {
-  return {
-    kind: 'keyed',
-    readOnly: false,
-    locks: false,
-    returnsRows: false,
-    key: () => key,
-    asks: [],
-    parameterTypes: [],
+  return ownPlan({
+    key,
     insertedRows: 0,
     reads: () => [{ kind: 'point', table, clustering }],
     run: (_, rows) => ({
@@ -83,5 +79,5 @@ function rewriting({ table, key, clustering }: RowKey): KeyedPlan {
       commandTag: 'UPDATE 1',
       changes: [{ table, clustering, values: rows.point(table, clustering) ?? null }],
     }),
-  }
+  })
 }

@@ -16,12 +16,13 @@ import type { Row, RowPut } from '../model/row.ts'
 import type { SnapshotReader, Source } from '../model/source.ts'
 import type { Target } from '../model/target.ts'
 import type { BackfillJournal, BackfillRange, BackfillTotals } from './backfill-journal.ts'
+import type { BatchLimits } from './batch-pump.ts'
 import type { RefusedRow } from './batch-sender.ts'
-import { PageWriter, type PageWriterLimits } from './page-writer.ts'
+import { PageWriter } from './page-writer.ts'
 import { nameOf, untilDone } from './retry.ts'
 import { createRowPacer, type RowPacer } from './row-pacer.ts'
 
-export interface BackfillLimits extends PageWriterLimits {
+export interface BackfillLimits extends BatchLimits {
   /** Readers, each a connection. */
   readonly workers: number
   /** Rows a read. */

@@ -11,11 +11,12 @@ import { formatLsn, type Lsn, NO_LSN, type SlotId, type Stamp } from '../model/i
 import type { Mapping } from '../model/mapping.ts'
 import type { ChangeStream } from '../model/source.ts'
 import type { Target } from '../model/target.ts'
+import type { BatchLimits } from './batch-pump.ts'
 import type { RefusedRow } from './batch-sender.ts'
 import { createFolder, type FoldedTransaction, type Folder } from './fold.ts'
 import { createLagMeter } from './lag-meter.ts'
 import { ABORTED, nameOf, untilDone } from './retry.ts'
-import { RowWriter, type RowWriterLimits, type Waiter } from './row-writer.ts'
+import { RowWriter, type Waiter } from './row-writer.ts'
 import { type AuthorityViolation, forwardStamp, type TenureHistory } from './stamps.ts'
 import type { TenureReader } from './tenure-reader.ts'
 import { truncatedRows } from './truncate.ts'
@@ -23,7 +24,7 @@ import { truncatedRows } from './truncate.ts'
 /** Messages with this prefix in the WAL are Switchback's own. */
 export const MARKER_PREFIX = 'switchback'
 
-export interface ForwardLimits extends RowWriterLimits {
+export interface ForwardLimits extends BatchLimits {
   /** Transactions that are read and not acknowledged yet. */
   readonly transactionsPendingMax: number
   readonly progressMs: number

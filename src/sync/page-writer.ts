@@ -1,120 +1,55 @@
 // Promises: pages of rows on their way to the target, each row once, so in any order: cut into batches, several in flight. For a copy,
 // whose rows carry one stamp a slot; row-writer.ts is for a stream.
-import type { BackoffLimits } from '../lib/backoff.ts'
-import type { Clock } from '../lib/clock.ts'
-import { Signal } from '../lib/latch.ts'
-import type { Random } from '../lib/prng.ts'
 import type { RowPut } from '../model/row.ts'
-import type { Target } from '../model/target.ts'
-import { BatchSender, type RefusedRow } from './batch-sender.ts'
-
-export interface PageWriterLimits {
-  /** Rows a putRows call. */
-  readonly batchRowsMax: number
-  /** Calls in flight at once. */
-  readonly batchesInFlightMax: number
-  /** Rows that are not durable yet: above it, `room` waits. */
-  readonly pendingRowsMax: number
-  readonly backoff: BackoffLimits
-}
-
-export interface PageWriterOptions {
-  readonly target: Pick<Target, 'putRows'>
-  readonly limits: PageWriterLimits
-  readonly clock: Clock
-  readonly random: Random
-  /** Called once with what may not be retried. The writer sends nothing more. */
-  readonly onFailure: (error: unknown) => void
-  readonly signal: AbortSignal
-}
-
-interface Batch {
-  readonly rows: readonly RowPut[]
-  readonly page: { batchesLeft: number; readonly onDurable: () => void }
-}
+import { type Batch, BatchPump, type BatchPumpOptions } from './batch-pump.ts'
+import type { RefusedRow } from './batch-sender.ts'
 
 export class PageWriter {
-  readonly #limits: PageWriterLimits
-  readonly #onFailure: (error: unknown) => void
-  readonly #signal: AbortSignal
-  readonly #sender: BatchSender
-  readonly #changed = new Signal()
+  readonly #options: BatchPumpOptions
+  readonly #pump: BatchPump
   readonly #ready: Batch[] = []
-  #inFlight = 0
   #pendingRows = 0
-  #ended = false
 
-  constructor(options: PageWriterOptions) {
-    const { target, limits, clock, random, signal } = options
-    this.#limits = limits
-    this.#onFailure = options.onFailure
-    this.#signal = signal
-    this.#sender = new BatchSender({ target, backoff: limits.backoff, clock, random, signal })
-    signal.addEventListener('abort', () => this.#changed.notify(), { once: true })
+  constructor(options: BatchPumpOptions) {
+    this.#options = options
+    this.#pump = new BatchPump(options, () => this.#ready.shift())
   }
 
   /** `onDurable` is called when all of them are; never where the writer ends first. */
   put(rows: readonly RowPut[], onDurable: () => void): void {
     if (rows.length === 0) return onDurable()
-    const { batchRowsMax } = this.#limits
-    const page = { batchesLeft: Math.ceil(rows.length / batchRowsMax), onDurable }
-    for (let from = 0; from < rows.length; from += batchRowsMax) this.#ready.push({ rows: rows.slice(from, from + batchRowsMax), page })
+    const { batchRowsMax } = this.#options.limits
+    let left = rows.length
+    for (let from = 0; from < rows.length; from += batchRowsMax) {
+      const batch = rows.slice(from, from + batchRowsMax)
+      this.#ready.push({
+        rows: batch,
+        onDurable: () => {
+          this.#pendingRows -= batch.length
+          left -= batch.length
+          if (left === 0) onDurable()
+        },
+      })
+    }
     this.#pendingRows += rows.length
-    this.#pump()
+    this.#pump.pump()
   }
 
   /** Resolves when another page may be put, or when the writer has ended. */
-  async room(): Promise<void> {
-    while (this.#pendingRows >= this.#limits.pendingRowsMax && !this.#over()) await this.#changed.next()
+  room(): Promise<void> {
+    return this.#pump.until(() => this.#pendingRows < this.#options.limits.pendingRowsMax)
   }
 
   /** No call is in flight any more; for the end. */
-  async quiet(): Promise<void> {
-    while (this.#inFlight > 0) await this.#changed.next()
+  quiet(): Promise<void> {
+    return this.#pump.quiet()
   }
 
   get retries(): Readonly<Record<string, number>> {
-    return this.#sender.retries
+    return this.#pump.sender.retries
   }
 
   get refused(): readonly RefusedRow[] {
-    return this.#sender.refused
-  }
-
-  #pump(): void {
-    while (!this.#over() && this.#inFlight < this.#limits.batchesInFlightMax) {
-      const batch = this.#ready.shift()
-      if (batch === undefined) return
-      this.#inFlight++
-      void this.#sender
-        .send(batch.rows)
-        .then(
-          (done) => {
-            if (done) this.#complete(batch)
-          },
-          (error: unknown) => this.#fail(error),
-        )
-        .finally(() => {
-          this.#inFlight--
-          this.#changed.notify()
-          this.#pump()
-        })
-    }
-  }
-
-  #complete({ rows, page }: Batch): void {
-    this.#pendingRows -= rows.length
-    if (--page.batchesLeft === 0) page.onDurable()
-  }
-
-  #fail(error: unknown): void {
-    if (this.#ended) return
-    this.#ended = true
-    this.#onFailure(error)
-    this.#changed.notify()
-  }
-
-  #over(): boolean {
-    return this.#ended || this.#signal.aborted
+    return this.#pump.sender.refused
   }
 }

@@ -3,24 +3,10 @@
 // is merged into the newest. A waiter is told when all of its rows are durable. Nothing is given up (batch-sender.ts); only what may
 // not be retried ends the writer.
 import { assert } from '../lib/assert.ts'
-import type { BackoffLimits } from '../lib/backoff.ts'
-import type { Clock } from '../lib/clock.ts'
-import { Signal } from '../lib/latch.ts'
-import type { Random } from '../lib/prng.ts'
 import type { RowPut } from '../model/row.ts'
-import type { Target } from '../model/target.ts'
-import { BatchSender, type RefusedRow } from './batch-sender.ts'
+import { type Batch, BatchPump, type BatchPumpOptions } from './batch-pump.ts'
+import type { RefusedRow } from './batch-sender.ts'
 import { filled } from './fold.ts'
-
-export interface RowWriterLimits {
-  /** Rows a putRows call. */
-  readonly batchRowsMax: number
-  /** Calls in flight at once. */
-  readonly batchesInFlightMax: number
-  /** Rows that are not durable yet: above it, `room` waits. */
-  readonly pendingRowsMax: number
-  readonly backoff: BackoffLimits
-}
 
 /** Something that waits for rows: a transaction. */
 export interface Waiter {
@@ -37,24 +23,15 @@ export interface RowWriterCounts {
   readonly refused: readonly RefusedRow[]
 }
 
-export interface RowWriterOptions {
-  readonly target: Pick<Target, 'putRows'>
-  readonly limits: RowWriterLimits
-  readonly clock: Clock
-  readonly random: Random
-  /** Called once with what may not be retried. The writer sends nothing more. */
-  readonly onFailure: (error: unknown) => void
-  readonly signal: AbortSignal
-}
-
 interface Pending {
   readonly id: string
   put: RowPut
   readonly waiters: Waiter[]
 }
 
+/** Of a row that waits or is in flight. */
 interface RowState {
-  inFlight: boolean
+  /** What waits; null: only what is in flight. */
   next: Pending | null
 }
 
@@ -62,28 +39,19 @@ interface RowState {
 const READY_CUT = 4_096
 
 export class RowWriter {
-  readonly #limits: RowWriterLimits
-  readonly #onFailure: (error: unknown) => void
-  readonly #signal: AbortSignal
-  readonly #sender: BatchSender
+  readonly #options: BatchPumpOptions
+  readonly #pump: BatchPump
   readonly #states = new Map<string, RowState>()
-  readonly #changed = new Signal()
   #ready: Pending[] = []
   #readyFrom = 0
-  #inFlight = 0
   #pendingRows = 0
   #putsDurable = 0
   #rowsMerged = 0
   #scheduled = false
-  #ended = false
 
-  constructor(options: RowWriterOptions) {
-    const { target, limits, clock, random, signal } = options
-    this.#limits = limits
-    this.#onFailure = options.onFailure
-    this.#signal = signal
-    this.#sender = new BatchSender({ target, backoff: limits.backoff, clock, random, signal })
-    signal.addEventListener('abort', () => this.#changed.notify(), { once: true })
+  constructor(options: BatchPumpOptions) {
+    this.#options = options
+    this.#pump = new BatchPump(options, () => this.#takeBatch())
   }
 
   /** `waiter.remaining` was counted up for it by the caller. */
@@ -93,7 +61,7 @@ export class RowWriter {
     const pending: Pending = { id, put: row, waiters: [waiter] }
     this.#pendingRows++
     if (state === undefined) {
-      this.#states.set(id, { inFlight: false, next: pending })
+      this.#states.set(id, { next: pending })
       this.#ready.push(pending)
       this.#schedule()
     } else state.next = pending
@@ -101,17 +69,17 @@ export class RowWriter {
 
   /** Resolves when another row may be put, or when the writer has ended. */
   room(): Promise<void> {
-    return this.#until(() => this.#pendingRows < this.#limits.pendingRowsMax)
+    return this.#pump.until(() => this.#pendingRows < this.#options.limits.pendingRowsMax)
   }
 
   /** Resolves when everything put so far is durable, or when the writer has ended. */
   settled(): Promise<void> {
-    return this.#until(() => this.#pendingRows === 0)
+    return this.#pump.until(() => this.#pendingRows === 0)
   }
 
   /** No call is in flight any more; for the end. */
-  async quiet(): Promise<void> {
-    while (this.#inFlight > 0) await this.#changed.next()
+  quiet(): Promise<void> {
+    return this.#pump.quiet()
   }
 
   counts(): RowWriterCounts {
@@ -119,8 +87,8 @@ export class RowWriter {
       pendingRows: this.#pendingRows,
       putsDurable: this.#putsDurable,
       rowsMerged: this.#rowsMerged,
-      retries: this.#sender.retries,
-      refused: this.#sender.refused,
+      retries: this.#pump.sender.retries,
+      refused: this.#pump.sender.refused,
     }
   }
 
@@ -142,43 +110,25 @@ export class RowWriter {
     // One turn later, so that the rows of one transaction, and of those that arrived with it, share a batch.
     queueMicrotask(() => {
       this.#scheduled = false
-      this.#pump()
+      this.#pump.pump()
     })
   }
 
-  #pump(): void {
-    while (!this.#over() && this.#inFlight < this.#limits.batchesInFlightMax && this.#readyFrom < this.#ready.length) {
-      const batch = this.#takeBatch()
-      this.#inFlight++
-      void this.#sender
-        .send(batch.map((pending) => pending.put))
-        .then(
-          (done) => {
-            if (done) for (const pending of batch) this.#complete(pending)
-          },
-          (error: unknown) => this.#fail(error),
-        )
-        .finally(() => {
-          this.#inFlight--
-          this.#changed.notify()
-          this.#pump()
-        })
-    }
-  }
-
-  #takeBatch(): readonly Pending[] {
-    const batch = this.#ready.slice(this.#readyFrom, this.#readyFrom + this.#limits.batchRowsMax)
+  #takeBatch(): Batch | undefined {
+    if (this.#readyFrom === this.#ready.length) return undefined
+    const batch = this.#ready.slice(this.#readyFrom, this.#readyFrom + this.#options.limits.batchRowsMax)
     this.#readyFrom += batch.length
     if (this.#readyFrom > READY_CUT || this.#readyFrom === this.#ready.length) {
       this.#ready = this.#ready.slice(this.#readyFrom)
       this.#readyFrom = 0
     }
-    for (const pending of batch) {
-      const state = this.#states.get(pending.id)!
-      state.inFlight = true
-      state.next = null
+    for (const pending of batch) this.#states.get(pending.id)!.next = null
+    return {
+      rows: batch.map((pending) => pending.put),
+      onDurable: () => {
+        for (const pending of batch) this.#complete(pending)
+      },
     }
-    return batch
   }
 
   #complete(pending: Pending): void {
@@ -186,29 +136,7 @@ export class RowWriter {
     this.#putsDurable++
     const state = this.#states.get(pending.id)!
     if (state.next === null) this.#states.delete(pending.id)
-    else {
-      state.inFlight = false
-      this.#ready.push(state.next)
-    }
+    else this.#ready.push(state.next)
     for (const waiter of pending.waiters) if (--waiter.remaining === 0) waiter.onDurable()
-  }
-
-  #fail(error: unknown): void {
-    if (this.#ended) return
-    this.#ended = true
-    this.#onFailure(error)
-    this.#changed.notify()
-  }
-
-  #over(): boolean {
-    return this.#ended || this.#signal.aborted
-  }
-
-  async #until(condition: () => boolean): Promise<void> {
-    while (!condition() && !this.#over()) {
-      const next = this.#changed.next()
-      if (condition() || this.#over()) return
-      await next
-    }
   }
 }

@@ -9,9 +9,10 @@ import type { SlotId, Stamp } from '../model/ids.ts'
 import type { AggregateKey } from '../model/key.ts'
 import type { Mapping, TableName } from '../model/mapping.ts'
 import type { Target } from '../model/target.ts'
+import type { BatchLimits } from './batch-pump.ts'
 import { createFolder } from './fold.ts'
 import { ABORTED, nameOf, untilDone } from './retry.ts'
-import { RowWriter, type RowWriterLimits } from './row-writer.ts'
+import { RowWriter } from './row-writer.ts'
 
 /** Which parts are swept: a table's rows are divided into `segments` parts. */
 export interface SweepJournal {
@@ -36,7 +37,7 @@ export interface SweepOptions {
   readonly segments: number
   /** Parts that are scanned at once. */
   readonly scansMax: number
-  readonly limits: RowWriterLimits
+  readonly limits: BatchLimits
   readonly progress?: (progress: SweepProgress) => void
   readonly clock: Clock
   readonly random: Random
@@ -47,7 +48,7 @@ export interface SweepResult extends SweepProgress {
   readonly retries: Readonly<Record<string, number>>
 }
 
-export const SWEEP_LIMITS: RowWriterLimits = {
+export const SWEEP_LIMITS: BatchLimits = {
   batchRowsMax: 100,
   batchesInFlightMax: 16,
   pendingRowsMax: 8_000,
