@@ -49,6 +49,7 @@ export async function benchFlip(options: BenchOptions): Promise<Measured> {
     const watch = await Watch.open(database.url)
     const flips = await watch.flips().finally(() => watch.close())
     await load.stop()
+    for (const line of await slowestFlips(session)) options.say(line)
     return figuresOf(load.writes, flips.slice(2), new Set(moving))
   })
 }
@@ -94,6 +95,19 @@ async function flipThereAndBack(
     await flip('source')
     if (round >= 0 && (round + 1) % 10 === 0) options.say(`${round + 1} of ${options.rounds} times there and back`)
   }
+}
+
+/** The steps of the longest flips in each direction, for who asks where the time went. */
+async function slowestFlips(session: Session): Promise<string[]> {
+  const rows = await session.query(
+    `select format('%s to %s:', round(total), owner_to) || (select string_agg(format(' %s %s', s->>'step', round((s->>'ms')::numeric)), '' order by o)
+              from jsonb_array_elements(steps) with ordinality as e (s, o)) as line
+       from (select *, row_number() over (partition by owner_to order by total desc) as place
+               from (select f.*, (select sum((s->>'ms')::numeric) from jsonb_array_elements(f.steps) with ordinality as e (s, o) where o > 2) as total
+                       from switchback.flip f where state = 'routed' order by number offset 2) as timed) as ranked
+      where place <= 8 order by owner_to, place`,
+  )
+  return rows.map((row) => row['line']!)
 }
 
 interface FlipWindow {

@@ -5,6 +5,7 @@ import { lsnOf } from '../src/model/ids.ts'
 import { HASH_SLOTS, hashSlotOf } from '../src/model/key.ts'
 import type { ChangeStream, SlotPoint } from '../src/model/source.ts'
 import type { Target } from '../src/model/target.ts'
+import { Tenures } from '../src/model/tenures.ts'
 import { createSource } from '../src/source/postgres-source.ts'
 import { runForward } from '../src/sync/forward.ts'
 import { tenureHistory } from '../src/sync/stamps.ts'
@@ -110,7 +111,7 @@ async function withForward<T>(
       base: 1_000n,
       firstLsn: consistentPoint,
     }))
-    const history = tenureHistory({ records, slotOf: hashSlotOf, completeBelow: lsnOf(1n << 62n) })
+    const history = tenureHistory({ tenures: new Tenures(records), slotOf: hashSlotOf, completeBelow: lsnOf(1n << 62n) })
     try {
       await runForward(
         {

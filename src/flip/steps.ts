@@ -3,7 +3,8 @@
 import type { FlipRecord, LeaseRow } from '../model/control.ts'
 import { SwitchbackError } from '../model/errors.ts'
 import { NO_LSN, type Owner, type SlotId } from '../model/ids.ts'
-import type { Ownership, TenureRecord } from '../model/ownership.ts'
+import type { Ownership } from '../model/ownership.ts'
+import type { Tenures } from '../model/tenures.ts'
 import { newBaseFor } from './bases.ts'
 import type { FlipParts } from './parts.ts'
 import { awaitAcks, awaitWriters, describeWriter } from './waits.ts'
@@ -20,7 +21,7 @@ export interface FlipRun {
 
 interface Standing {
   readonly rows: readonly Ownership[]
-  readonly history: ReadonlyMap<SlotId, TenureRecord>
+  readonly history: Tenures
 }
 
 export interface Step {
@@ -146,12 +147,7 @@ export function describeFlip(slots: readonly SlotId[], to: Owner): string[] {
 }
 
 async function readStanding(parts: FlipParts, flip: FlipRecord): Promise<Standing> {
-  const [view, tenures] = await Promise.all([parts.control.view(), parts.control.tenures()])
-  const history = new Map<SlotId, TenureRecord>()
-  for (const record of tenures) {
-    const known = history.get(record.slot)
-    if (known === undefined || record.tenure > known.tenure) history.set(record.slot, record)
-  }
+  const [view, history] = await Promise.all([parts.control.view(), parts.control.tenures()])
   return { rows: flip.slots.map((slot) => view.ownership(slot)!), history }
 }
 

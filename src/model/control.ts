@@ -5,8 +5,9 @@
 // lost its reply may have done it: every call may be sent again.
 import type { Epoch, LeaseId, Lsn, Owner, SlotId, Stamp, Tenure, TxnId } from './ids.ts'
 import type { AggregateKey } from './key.ts'
-import type { Phase, RoutingView, TenureRecord } from './ownership.ts'
+import type { Phase, RoutingView } from './ownership.ts'
 import type { RowChange } from './row.ts'
+import type { Tenures } from './tenures.ts'
 
 /** A backend of a gateway, as pg_locks and pg_stat_activity name it. */
 export interface BackendId {
@@ -133,7 +134,7 @@ export interface PoisonRecord {
 export interface LeaderControl {
   readonly token: number
   view(): Promise<RoutingView>
-  tenures(): Promise<readonly TenureRecord[]>
+  tenures(): Promise<Tenures>
   leases(): Promise<readonly LeaseRow[]>
   /** Writes `over` where `renewals` is still as seen. Returns the leases that are over now. */
   endLeases(seen: readonly { readonly lease: LeaseId; readonly renewals: number }[]): Promise<readonly LeaseId[]>

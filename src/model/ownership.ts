@@ -46,12 +46,12 @@ export class RoutingView {
   constructor(view: {
     epoch: Epoch
     bindingEpoch: Epoch | null
-    rows: Iterable<Ownership> | Map<SlotId, Ownership>
+    rows: Iterable<Ownership> | ReadonlyMap<SlotId, Ownership>
     pins: Iterable<Pin>
   }) {
     this.epoch = view.epoch
     this.bindingEpoch = view.bindingEpoch
-    this.#rows = view.rows instanceof Map ? view.rows : new Map([...view.rows].map((row) => [row.slot, row]))
+    this.#rows = isMap(view.rows) ? view.rows : new Map([...view.rows].map((row) => [row.slot, row]))
     const pins = [...view.pins]
     this.#pins = new Map(pins.map((pin) => [pin.key, pin]))
     this.#pinParents = new Map(pins.map((pin) => [pin.slot, pin.parent]))
@@ -78,9 +78,14 @@ export class RoutingView {
   }
 
   /** The same view with the rows that changed since; `bindingEpoch` and pins as newly read. */
-  with(change: { epoch: Epoch; bindingEpoch: Epoch | null; rows: Iterable<Ownership>; pins: Iterable<Pin> }): RoutingView {
+  with(change: { epoch: Epoch; bindingEpoch: Epoch | null; rows: readonly Ownership[]; pins: Iterable<Pin> }): RoutingView {
+    if (change.rows.length === 0) return new RoutingView({ ...change, rows: this.#rows })
     const rows = new Map(this.#rows)
     for (const row of change.rows) rows.set(row.slot, row)
     return new RoutingView({ ...change, rows })
   }
+}
+
+function isMap(rows: Iterable<Ownership> | ReadonlyMap<SlotId, Ownership>): rows is ReadonlyMap<SlotId, Ownership> {
+  return rows instanceof Map
 }

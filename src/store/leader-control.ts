@@ -8,7 +8,8 @@ import type { FlipRecord, LeaderControl, LeaseRow } from '../model/control.ts'
 import { SwitchbackError } from '../model/errors.ts'
 import { type Epoch, type Lsn, NO_LSN, parseLsn, type SlotId } from '../model/ids.ts'
 import type { AggregateKey } from '../model/key.ts'
-import type { RoutingView, TenureRecord } from '../model/ownership.ts'
+import type { RoutingView } from '../model/ownership.ts'
+import { Tenures } from '../model/tenures.ts'
 import { BEAT_MS, type Lead, type LeadershipOptions, leaderApplicationName, takeToken } from './leadership.ts'
 import { LEASE_CHANNEL } from './schema-functions.ts'
 import { isLockRefusal, openSession, type Session, type TextRow } from './session.ts'
@@ -67,7 +68,7 @@ class Leader {
   #session: Session | null = null
   #lost: Error | null = null
   #view: RoutingView | null = null
-  #tenures: TenureRecord[] = []
+  #tenures = new Tenures([])
   #knownTenure = 0
 
   constructor(options: LeaderOptions, lead: Lead) {
@@ -204,11 +205,11 @@ class Leader {
   }
 
   /** Rows of the history never change once they have a first LSN, so only newer ones are read again. */
-  async #readTenures(): Promise<readonly TenureRecord[]> {
+  async #readTenures(): Promise<Tenures> {
     const known = this.#knownTenure
     const newer = (await this.#query(TENURES, [known])).map(tenureOf)
     if (known !== this.#knownTenure) return this.#readTenures() // another read came between
-    if (newer.length > 0) this.#tenures = known === 0 ? newer : [...this.#tenures, ...newer]
+    if (newer.length > 0) this.#tenures = new Tenures(newer, known === 0 ? undefined : this.#tenures)
     const complete = known > 0 || newer.every((record) => record.firstLsn !== NO_LSN)
     if (complete) this.#knownTenure = newer.reduce((max, record) => Math.max(max, record.tenure), known)
     return this.#tenures

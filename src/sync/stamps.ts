@@ -6,6 +6,7 @@ import { assert } from '../lib/assert.ts'
 import { type Lsn, NO_LSN, type SlotId, type Stamp, type Tenure } from '../model/ids.ts'
 import type { AggregateKey } from '../model/key.ts'
 import type { TenureRecord } from '../model/ownership.ts'
+import type { Tenures } from '../model/tenures.ts'
 
 export interface TenureHistory {
   /** Every tenure is in here in which a commit record that begins below this LSN can have been written. */
@@ -19,31 +20,23 @@ export interface TenureHistory {
 }
 
 export interface TenureFacts {
-  readonly records: Iterable<TenureRecord>
+  readonly tenures: Tenures
   readonly slotOf: (key: AggregateKey) => SlotId
   readonly completeBelow: Lsn
 }
 
 export function tenureHistory(facts: TenureFacts): TenureHistory {
-  const bySlot = new Map<SlotId, TenureRecord[]>()
-  for (const record of facts.records) {
-    const list = bySlot.get(record.slot)
-    if (list === undefined) bySlot.set(record.slot, [record])
-    else list.push(record)
-  }
-  // Newest first: nearly every change belongs to the present tenure.
-  for (const list of bySlot.values()) list.sort((a, b) => b.tenure - a.tenure)
+  const { tenures } = facts
   return {
     completeBelow: facts.completeBelow,
     slotOf: facts.slotOf,
     tenureAt(slot, commitLsn) {
-      const list = bySlot.get(slot)
-      if (list === undefined) return undefined
-      for (const record of list) if (commitLsn >= record.firstLsn) return record
+      // Newest first: nearly every change belongs to the present tenure.
+      for (const record of tenures.of(slot)) if (commitLsn >= record.firstLsn) return record
       return undefined
     },
-    present: (slot) => bySlot.get(slot)?.[0],
-    slots: () => bySlot.keys(),
+    present: (slot) => tenures.newest(slot),
+    slots: () => tenures.slots(),
   }
 }
 

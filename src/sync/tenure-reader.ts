@@ -23,8 +23,8 @@ export async function createTenureReader(options: TenureReaderOptions): Promise<
   const readAll = async (completeBelow: Lsn): Promise<{ epoch: Epoch; history: TenureHistory }> => {
     // The view before the tenures: what changes between is in the tenures, and the epoch is then asked for again at the next look.
     const view = await control.view()
-    const records = await control.tenures()
-    return { epoch: view.epoch, history: tenureHistory({ records, slotOf: (key) => view.slotOf(key), completeBelow }) }
+    const tenures = await control.tenures()
+    return { epoch: view.epoch, history: tenureHistory({ tenures, slotOf: (key) => view.slotOf(key), completeBelow }) }
   }
   let known = await readAll(await control.currentWalLsn())
   const look = async (): Promise<TenureHistory> => {

@@ -4,6 +4,7 @@ import type { FlipRecord, FlipStep, LeaderControl, LeaseRow, WaitingWriter } fro
 import { SwitchbackError } from '../../src/model/errors.ts'
 import { lsnOf, type Owner, type SlotId } from '../../src/model/ids.ts'
 import { type Ownership, RoutingView, type TenureRecord } from '../../src/model/ownership.ts'
+import { Tenures } from '../../src/model/tenures.ts'
 
 export interface FakeWorld {
   epoch: number
@@ -43,7 +44,7 @@ export function fakeControl(world: FakeWorld): LeaderControl {
   return {
     token: 1,
     view: async () => new RoutingView({ epoch: world.epoch, bindingEpoch: 1, rows: world.rows.values(), pins: [] }),
-    tenures: async () => world.history,
+    tenures: async () => new Tenures(world.history),
     leases: async () => world.leases,
     async endLeases(seen) {
       const ended = world.leases.filter((row) => seen.some((s) => s.lease === row.lease && s.renewals === row.renewals))

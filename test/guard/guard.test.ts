@@ -278,7 +278,10 @@ test('a pin split off under a REPEATABLE READ snapshot: the old snapshot writes 
   assert.equal((await leader.view()).ownership(hashSlotOf(MOVED))!.owner, 'source')
   const neighbour = Array.from({ length: 100_000 }, (_, i) => String(i + 1000)).find((key) => hashSlotOf(key) === hashSlotOf(MOVED))!
   assert.equal(await outcome(world.admin.query(`insert into accounts (id) values (${neighbour})`)), 'ok')
-  const history = (await leader.tenures()).filter((t) => t.slot === pin).map(({ owner, tenure }) => ({ owner, first: tenure === 1 }))
+  const history = (await leader.tenures())
+    .of(pin)
+    .toReversed()
+    .map(({ owner, tenure }) => ({ owner, first: tenure === 1 }))
   assert.deepEqual(history, [
     { owner: 'source', first: true },
     { owner: 'target', first: false },

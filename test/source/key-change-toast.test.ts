@@ -4,6 +4,7 @@ import { systemClock } from '../../src/lib/clock.ts'
 import { seededRandom } from '../../src/lib/prng.ts'
 import { lsnOf } from '../../src/model/ids.ts'
 import { HASH_SLOTS, hashSlotOf } from '../../src/model/key.ts'
+import { Tenures } from '../../src/model/tenures.ts'
 import { readMapping } from '../../src/source/catalog.ts'
 import { createSource } from '../../src/source/postgres-source.ts'
 import { runForward } from '../../src/sync/forward.ts'
@@ -43,7 +44,7 @@ for (const identity of ['default', 'full'] as const) {
         base: 1n,
         firstLsn: point.consistentPoint,
       }))
-      const history = tenureHistory({ records, slotOf: hashSlotOf, completeBelow: lsnOf(1n << 62n) })
+      const history = tenureHistory({ tenures: new Tenures(records), slotOf: hashSlotOf, completeBelow: lsnOf(1n << 62n) })
       let failure: { code?: string } | null = null
       const markers: string[] = []
       const running = runForward(

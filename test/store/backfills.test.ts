@@ -33,7 +33,7 @@ test('a second backfill opens a new tenure for source-owned slots only, above ev
   assert.deepEqual(view.ownership(1), before.ownership(1))
   const taken = epoch + 1
   assert.deepEqual(view.ownership(2), { ...before.ownership(2)!, epoch: taken, tenure: taken, base: 1_000_000_000_001n })
-  const history = (await leader.tenures()).filter(({ slot }) => slot === 2).at(-1)
+  const history = (await leader.tenures()).newest(2)
   assert.deepEqual(history, { slot: 2, tenure: taken, owner: 'source', base: 1_000_000_000_001n, firstLsn: POINT })
   const { backfill } = await readBackfillFacts(session, 'no_slot')
   assert.deepEqual(

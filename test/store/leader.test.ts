@@ -148,7 +148,7 @@ test('a commit writes owner, tenure, base and the first LSN, after the marker', 
     tenure: committed.epoch,
     base: 500n,
   })
-  const history = (await leader.tenures()).filter((record) => record.slot === 5)
+  const history = (await leader.tenures()).of(5).toReversed()
   assert.deepEqual(
     history.map(({ tenure, owner, base }) => ({ tenure, owner, base })),
     [

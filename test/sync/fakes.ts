@@ -15,6 +15,7 @@ import { type Ownership, RoutingView, type TenureRecord } from '../../src/model/
 import type { RowKey, RowPut, StampedRow } from '../../src/model/row.ts'
 import type { ChangeStream } from '../../src/model/source.ts'
 import type { OutboxPage, ScanOptions, Target } from '../../src/model/target.ts'
+import { Tenures } from '../../src/model/tenures.ts'
 import { type TenureHistory, tenureHistory } from '../../src/sync/stamps.ts'
 import type { TenureReader } from '../../src/sync/tenure-reader.ts'
 import { mappedColumn, mappedTable } from '../support/mapped-table.ts'
@@ -196,7 +197,7 @@ export function fakeStream(transactions: readonly SourceTransaction[] = []): Fak
 export const slotOfKey = (key: string): SlotId => Number(BigInt(key) % 8n)
 
 export function historyOf(records: readonly TenureRecord[], completeBelow = lsn(1n << 60n)): TenureHistory {
-  return tenureHistory({ records, slotOf: slotOfKey, completeBelow })
+  return tenureHistory({ tenures: new Tenures(records), slotOf: slotOfKey, completeBelow })
 }
 
 export function allSlots(...tenures: readonly Omit<TenureRecord, 'slot'>[]): TenureRecord[] {

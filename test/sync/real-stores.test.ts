@@ -5,6 +5,7 @@ import { seededRandom } from '../../src/lib/prng.ts'
 import { lsnOf } from '../../src/model/ids.ts'
 import { HASH_SLOTS, hashSlotOf } from '../../src/model/key.ts'
 import type { Mapping } from '../../src/model/mapping.ts'
+import { Tenures } from '../../src/model/tenures.ts'
 import { readMapping } from '../../src/source/catalog.ts'
 import { createSource } from '../../src/source/postgres-source.ts'
 import { runBackfill } from '../../src/sync/backfill.ts'
@@ -66,7 +67,7 @@ test('with real PostgreSQL under load, copy and stream together are the final st
       base: 1_000n,
       firstLsn: point.consistentPoint,
     }))
-    const history = tenureHistory({ records, slotOf: hashSlotOf, completeBelow: lsnOf(1n << 62n) })
+    const history = tenureHistory({ tenures: new Tenures(records), slotOf: hashSlotOf, completeBelow: lsnOf(1n << 62n) })
     const markers: string[] = []
     let progress: ForwardProgress | null = null
     const stream = await source.stream()
