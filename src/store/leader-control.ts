@@ -13,7 +13,7 @@ import { Tenures } from '../model/tenures.ts'
 import { BEAT_MS, type Lead, type LeadershipOptions, leaderApplicationName, takeToken } from './leadership.ts'
 import { LEASE_CHANNEL } from './schema-functions.ts'
 import { isLockRefusal, openSession, type Session, type TextRow } from './session.ts'
-import { flipOf, mergedView, poisonOf, sequencesOf, tenureOf } from './view-rows.ts'
+import { flipOf, mergedView, poisonOf, sequencesOf, tenureRecords } from './view-rows.ts'
 import { writersNow, writersStillThere } from './writers.ts'
 
 export interface LeaderOptions extends LeadershipOptions {
@@ -207,7 +207,7 @@ class Leader {
   /** Rows of the history never change once they have a first LSN, so only newer ones are read again. */
   async #readTenures(): Promise<Tenures> {
     const known = this.#knownTenure
-    const newer = (await this.#query(TENURES, [known])).map(tenureOf)
+    const newer = tenureRecords((await this.#query(TENURES, [known]))[0]!.tenures!)
     if (known !== this.#knownTenure) return this.#readTenures() // another read came between
     if (newer.length > 0) this.#tenures = new Tenures(newer, known === 0 ? undefined : this.#tenures)
     const complete = known > 0 || newer.every((record) => record.firstLsn !== NO_LSN)
@@ -262,8 +262,8 @@ select ${FLIP_COLUMNS}
  where x.state not in ('cancelled', 'routed') order by x.number`
 
 const TENURES = `
-select t.slot, t.tenure, t.owner, t.base, t.first_lsn::text as first_lsn
-  from switchback.tenure t where t.tenure > $1 order by t.slot, t.tenure`
+select string_agg(concat_ws(',', t.slot, t.tenure, t.owner, t.base, t.first_lsn), ';') as tenures
+  from switchback.tenure t where t.tenure > $1`
 
 /** One probe of the index a slot. */
 const HIGHEST_APPLIED = `

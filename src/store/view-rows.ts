@@ -36,14 +36,19 @@ function pinsOf(text: string | null): Pin[] {
   return (JSON.parse(text) as [string, number, number][]).map(([key, slot, parent]) => ({ key, slot, parent }))
 }
 
-export function tenureOf(row: TextRow): TenureRecord {
-  return {
-    slot: Number(row.slot),
-    tenure: Number(row.tenure),
-    owner: row.owner as Owner,
-    base: BigInt(row.base!),
-    firstLsn: row.first_lsn == null ? NO_LSN : parseLsn(row.first_lsn),
-  }
+/** `slot,tenure,owner,base[,first LSN]`, by `;`: a flip reads hundreds of them in the pause, and a row each would cost more. */
+export function tenureRecords(text: string | null): TenureRecord[] {
+  if (text === null) return []
+  return text.split(';').map((line) => {
+    const [slot, tenure, owner, base, firstLsn] = line.split(',')
+    return {
+      slot: Number(slot),
+      tenure: Number(tenure),
+      owner: owner as Owner,
+      base: BigInt(base!),
+      firstLsn: firstLsn === undefined ? NO_LSN : parseLsn(firstLsn),
+    }
+  })
 }
 
 export function flipOf(row: TextRow): FlipRecord {
