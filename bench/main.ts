@@ -1,6 +1,6 @@
 // Promises: `npm run bench -- NAME`: measures, prints what it measured, and ends with 0 whether or not the goals hold. With --json one
 // object on standard output and nothing else. 2: there is no such bench. Progress goes to standard error.
-import { Command, CommanderError } from 'commander'
+import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { benchBackfill } from './backfill.ts'
 import { benchCommit } from './commit.ts'
 import { benchFlip } from './flip.ts'
@@ -96,7 +96,7 @@ function standing({ goal, holds }: Figure): string {
 
 function wholeNumber(text: string): number {
   const value = Number(text)
-  if (!Number.isInteger(value) || value < 1) throw new CommanderError(UNKNOWN_BENCH, 'bench.rounds', `--rounds ${text}: a whole number`)
+  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('A whole number from 1 on.')
   return value
 }
 

@@ -17,19 +17,28 @@ export async function awaitAcks(
 ): Promise<readonly LeaseRow[] | null> {
   let sightings: Sightings = new Map()
   for (;;) {
-    const woken = parts.nextWake(signal)
-    const rows = await parts.control.leases()
-    const look = lookAtLeases(rows, sightings, epoch, parts.clock.monotonicMs(), parts.limits.lease)
-    sightings = look.sightings
-    report(look.waiting)
-    if (look.waiting.length === 0) return rows
-    // A lease that renewed between the look and the write stays: endLeases compares `renewals`.
-    if (look.toEnd.length > 0) {
-      await parts.control.endLeases(look.toEnd)
-      continue
+    // Of this look alone: a wait that is given up leaves nothing on the signal.
+    const over = new AbortController()
+    const end = () => over.abort()
+    signal.addEventListener('abort', end, { once: true })
+    try {
+      const woken = parts.nextWake(over.signal)
+      const rows = await parts.control.leases()
+      const look = lookAtLeases(rows, sightings, epoch, parts.clock.monotonicMs(), parts.limits.lease)
+      sightings = look.sightings
+      report(look.waiting)
+      if (look.waiting.length === 0) return rows
+      // A lease that renewed between the look and the write stays: endLeases compares `renewals`.
+      if (look.toEnd.length > 0) {
+        await parts.control.endLeases(look.toEnd)
+        continue
+      }
+      if (signal.aborted) return null
+      await Promise.race([woken, parts.clock.sleep(Math.min(look.nextLookInMs ?? parts.limits.pollMs, parts.limits.pollMs), over.signal)])
+    } finally {
+      signal.removeEventListener('abort', end)
+      over.abort()
     }
-    if (signal.aborted) return null
-    await firstOf(parts, woken, Math.min(look.nextLookInMs ?? parts.limits.pollMs, parts.limits.pollMs), signal)
   }
 }
 
@@ -48,13 +57,4 @@ export function describeWriter(writer: WaitingWriter): string {
   return writer.gid !== null
     ? `prepared transaction ${writer.gid} of ${writer.user}, ${Math.round(writer.ageMs)} ms old`
     : `pid ${writer.pid} (${writer.user}), ${Math.round(writer.ageMs)} ms in: ${writer.query.slice(0, 120)}`
-}
-
-async function firstOf(parts: FlipParts, woken: Promise<void>, ms: number, signal: AbortSignal): Promise<void> {
-  const give = new AbortController()
-  const onAbort = () => give.abort()
-  signal.addEventListener('abort', onAbort, { once: true })
-  await Promise.race([woken, parts.clock.sleep(ms, give.signal)])
-  signal.removeEventListener('abort', onAbort)
-  give.abort()
 }

@@ -34,6 +34,8 @@ export class OutboxBook {
   readonly #tracks = new Map<string, Track>()
   readonly #reads = new Map<Track, ReadState>()
   readonly #dirty = new Set<Track>()
+  /** By lease: those that are not final. */
+  readonly #live = new Map<LeaseId, readonly Track[]>()
   readonly #started: Map<string, { sequence: number; final: boolean }>
   #readQueue: Track[] = []
   #readsUnderWay = 0
@@ -205,13 +207,27 @@ export class OutboxBook {
     const nowMs = now()
     for (const lease of options.leases()) {
       const over = this.#context.leaseOver(lease.lease)
-      for (let group = 0; group < SLOT_GROUPS; group++) {
-        if (this.#started.get(`${group}/${lease.lease}`)?.final) continue
-        this.#due(this.track({ group, lease: lease.lease }), over, nowMs)
-      }
+      const live = this.#liveTracks(lease.lease)
+      for (const track of live) this.#due(track, over, nowMs)
+      if (over && live.some((track) => track.final))
+        this.#live.set(
+          lease.lease,
+          live.filter((track) => !track.final),
+        )
     }
     for (const id of options.ownOutboxes?.() ?? []) this.#due(this.track(id), false, nowMs)
     if (this.#dirty.size > 0 && !this.#saving && nowMs - this.#lastSaveMs >= limits.positionsSaveMs) void this.#save()
+  }
+
+  /** Of all slot groups: a lease may write to any. Leases are many in time, and each is asked for at every tick. */
+  #liveTracks(lease: LeaseId): readonly Track[] {
+    let live = this.#live.get(lease)
+    if (live === undefined) {
+      const groups = Array.from({ length: SLOT_GROUPS }, (_, group) => group)
+      live = groups.filter((group) => !this.#started.get(`${group}/${lease}`)?.final).map((group) => this.track({ group, lease }))
+      this.#live.set(lease, live)
+    }
+    return live
   }
 
   #due(track: Track, over: boolean, nowMs: number): void {

@@ -1,12 +1,20 @@
 // Promises: the target contract over a store in memory and a network in virtual time that loses, delays and doubles what a test, or
 // a seed, says. Rows of one put or read are each put or read at an instant of their own, as on a real store.
 import { SwitchbackError } from '../../src/model/errors.ts'
-import { type Head, type OutboxEntry, type OutboxId, sameHead } from '../../src/model/head.ts'
+import { bucketOf, type Head, type OutboxEntry, type OutboxId, sameHead } from '../../src/model/head.ts'
 import type { RowKey, RowPut, StampedRow } from '../../src/model/row.ts'
-import type { CasResult, RowPage, RowRange, Target } from '../../src/model/target.ts'
+import type { CasResult, OutboxPage, RowPage, RowRange, Target } from '../../src/model/target.ts'
 import type { Host, HostTime } from './host-time.ts'
 
-export type Operation = 'readHead' | 'compareAndSetHead' | 'appendEntry' | 'putRows' | 'readRows' | 'readRange'
+export type Operation =
+  | 'readHead'
+  | 'compareAndSetHead'
+  | 'appendEntry'
+  | 'readOutbox'
+  | 'deleteBucket'
+  | 'putRows'
+  | 'readRows'
+  | 'readRange'
 
 /** What becomes of one message. Infinity: it is lost. */
 export interface Fate {
@@ -48,6 +56,17 @@ export class FakeStore {
       this.outboxes.set(id, outbox)
     }
     return outbox
+  }
+
+  page(id: OutboxId, after: number, limit: number): OutboxPage {
+    const all = [...this.outbox(id)].filter(([sequence]) => sequence > after).sort((a, b) => a[0] - b[0])
+    const entries = all.slice(0, limit).map(([sequence, entry]) => ({ sequence, entry }))
+    return { entries, end: entries.length === all.length }
+  }
+
+  deleteBucket(id: OutboxId, bucket: number): void {
+    const outbox = this.outbox(id)
+    for (const sequence of [...outbox.keys()]) if (bucketOf(sequence) === bucket) outbox.delete(sequence)
   }
 
   put(put: RowPut): void {
@@ -168,8 +187,22 @@ export function remoteTarget(link: Link): Target {
     },
     prepare: missing,
     remove: missing,
-    readOutbox: missing,
-    deleteBucket: missing,
+    readOutbox(outbox, after, limit) {
+      let page: OutboxPage = { entries: [], end: true }
+      return request(
+        'readOutbox',
+        outbox,
+        [
+          () => {
+            page = store.page(outbox, after, limit)
+          },
+        ],
+        () => page,
+      )
+    },
+    deleteBucket(outbox, bucket) {
+      return request('deleteBucket', { ...outbox, bucket }, [() => store.deleteBucket(outbox, bucket)], () => {})
+    },
     scanRows: () => {
       throw new Error('not part of the commit engine')
     },

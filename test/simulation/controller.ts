@@ -1,0 +1,453 @@
+// Promises: a controller process: it takes the lead as store/leadership.ts does, resumes what a dead leader left open, and carries out the
+// operator's orders with the product's flip, syncs, drain and tenure reader.
+
+import type { FlipParts, VerifyReport } from '../../src/flip/parts.ts'
+import { resumeFlips, runFlip } from '../../src/flip/run-flip.ts'
+import { awaitAcks } from '../../src/flip/waits.ts'
+import { Signal } from '../../src/lib/latch.ts'
+import type { LeaseRow } from '../../src/model/control.ts'
+import { hasCode, SwitchbackError } from '../../src/model/errors.ts'
+import { formatLsn, type Lsn, NO_LSN, type SlotId } from '../../src/model/ids.ts'
+import { hashSlotOf } from '../../src/model/key.ts'
+import type { RoutingView } from '../../src/model/ownership.ts'
+import { Tenures } from '../../src/model/tenures.ts'
+import { runForward } from '../../src/sync/forward.ts'
+import { createReverseSync, type ReverseSync } from '../../src/sync/reverse.ts'
+import type { OutboxPosition } from '../../src/sync/reverse-parts.ts'
+import { forwardStamp, tenureHistory } from '../../src/sync/stamps.ts'
+import { createTenureReader } from '../../src/sync/tenure-reader.ts'
+import { MAPPING, POTS } from '../commit/fake-plans.ts'
+import { leaderControl, type SimulatedLeader, viewOf } from './control.ts'
+import type { Step } from './coverage.ts'
+import type { Host } from './kernel.ts'
+import { ORIGIN, openStream, reverseApplier } from './leader-parts.ts'
+import { linkedTarget } from './linked-target.ts'
+import { type Job, PgError } from './postgres.ts'
+import { Connection, ConnectionLost } from './sessions.ts'
+import { KEYS, LEASE, POT_NAMES, type World } from './world.ts'
+
+const LEADER_LOST_MS = 400
+const BEAT_MS = 80
+const WATCH_MS = 40
+const REFRESH_MS = 60
+const FLIP_DEADLINE_MS = 2_500
+const JOB_RETRY_MS = 60
+
+/** What a gateway's feed finds at the other end. */
+export interface Lead {
+  readonly host: Host
+  readonly reverse: ReverseSync
+  readonly ended: boolean
+}
+
+export class Controller {
+  readonly name: string
+  readonly world: World
+  host: Host
+  lead: Lead | null = null
+  /** Tells gateways of durable positions. */
+  onPositions: (positions: readonly OutboxPosition[]) => void = () => undefined
+
+  constructor(world: World, name: string) {
+    this.world = world
+    this.name = name
+    this.host = world.kernel.host(name)
+    this.start()
+  }
+
+  start(): void {
+    this.host = this.world.kernel.host(this.name)
+    this.lead = null
+    this.world.kernel.told(this.name, () => 'starts')
+    void this.#run(this.host)
+  }
+
+  crash(): void {
+    const { kernel, postgres } = this.world
+    kernel.told(this.name, () => 'kill -9')
+    const { host } = this
+    host.dead = true
+    this.lead = null
+    postgres.clientDied(host)
+  }
+
+  async #run(host: Host): Promise<void> {
+    const { kernel } = this.world
+    for (;;) {
+      await kernel.sleep(host, kernel.between(5, WATCH_MS))
+      try {
+        const lead = await this.#takeToken(host)
+        if (lead !== null) await this.#leadUntilLost(host, lead)
+      } catch (error) {
+        if (!isWeather(error)) kernel.violated('bug', String(error instanceof Error ? error.stack : error))
+      }
+    }
+  }
+
+  /** As store/leadership.ts: a heart that stood still for long is dead; its backends end before the token rises, and after. */
+  async #takeToken(host: Host): Promise<{ token: number; connection: Connection } | null> {
+    const { kernel, postgres } = this.world
+    const clock = kernel.clock(host)
+    const connection = await Connection.open(kernel, postgres, host, 'standby')
+    const beats = () =>
+      connection.call(async (backend) => postgres.step(backend).then(() => ({ beats: postgres.beats, token: postgres.token })))
+    try {
+      const first = await beats()
+      const deadline = clock.monotonicMs() + LEADER_LOST_MS
+      const leads = () => [...postgres.backends].some(({ applicationName }) => applicationName === `leader ${first.token} lead`)
+      while (clock.monotonicMs() < deadline && first.token > 0 && leads()) {
+        await kernel.sleep(host, WATCH_MS)
+        const now = await beats()
+        if (now.beats !== first.beats || now.token !== first.token) {
+          connection.close()
+          return null
+        }
+      }
+      const token = await connection.call(async (backend) => {
+        this.#endOlder(first.token)
+        await postgres.step(backend)
+        if (postgres.token !== first.token) return null
+        const raised = await postgres.raiseToken(backend)
+        backend.applicationName = `leader ${raised} lead`
+        this.#endOlder(raised - 1)
+        return raised
+      })
+      if (token === null) {
+        connection.close()
+        return null
+      }
+      kernel.told(this.name, () => `leads with token ${token}`)
+      return { token, connection }
+    } catch (error) {
+      connection.close()
+      throw error
+    }
+  }
+
+  #endOlder(upTo: number): void {
+    const { postgres } = this.world
+    for (const backend of [...postgres.backends]) {
+      const token = /^leader (\d+) /.exec(backend.applicationName)?.[1]
+      if (token !== undefined && Number(token) <= upTo) postgres.terminate(backend)
+    }
+  }
+
+  async #leadUntilLost(host: Host, { token, connection }: { token: number; connection: Connection }): Promise<void> {
+    const { kernel, postgres } = this.world
+    const lost = new AbortController()
+    const control = leaderControl(kernel, postgres, host, token)
+    const applier = reverseApplier(this.world, host, token)
+    const beat = async () => {
+      while (!lost.signal.aborted) {
+        await connection.call(async (backend) => {
+          await postgres.step(backend)
+          if (postgres.token !== token) throw new PgError('TOKEN_STALE', 'another controller leads')
+          postgres.beats++
+        })
+        await kernel.sleep(host, BEAT_MS)
+      }
+    }
+    const parts = new LeaderParts({ world: this.world, host, control, applier, onPositions: (p) => this.onPositions(p) })
+    const work = [beat(), parts.run(lost.signal)]
+    this.lead = { host, reverse: parts.reverse, ended: false }
+    try {
+      await Promise.race(work)
+    } finally {
+      lost.abort()
+      if (this.lead !== null && this.lead.host === host) this.lead = null
+      control.session.close()
+      applier.close()
+      connection.close()
+      await Promise.allSettled(work)
+      kernel.told(this.name, () => `leads no more (token ${token})`)
+    }
+  }
+}
+
+interface LeaderOptions {
+  readonly world: World
+  readonly host: Host
+  readonly control: SimulatedLeader
+  readonly applier: ReturnType<typeof reverseApplier>
+  readonly onPositions: (positions: readonly OutboxPosition[]) => void
+}
+
+/** One lead. */
+class LeaderParts {
+  readonly reverse: ReverseSync
+  readonly #options: LeaderOptions
+  readonly #markers = new Set<string>()
+  readonly #marked = new Signal()
+  #view: RoutingView
+  #leases: readonly LeaseRow[] = []
+
+  constructor(options: LeaderOptions) {
+    const { world, host, applier } = options
+    this.#options = options
+    this.#view = viewOf(world.postgres)
+    this.reverse = createReverseSync({
+      target: linkedTarget(world, host, 'sync'),
+      applier,
+      leases: () => this.#leases,
+      view: () => this.#view,
+      refreshView: () => void this.#refresh().catch(() => undefined),
+      onPositions: options.onPositions,
+      onAlarm: (alarm) => {
+        if (alarm.kind === 'contradiction') world.kernel.violated('INV-6', alarm.because)
+      },
+      limits: {
+        tickMs: 15,
+        feedGraceMs: 40,
+        holeGraceMs: 40,
+        pollFeedAliveMs: 800,
+        pollFeedDeadMs: 80,
+        positionsSaveMs: 20,
+        outboxPageEntries: 8,
+        applyBatchMax: 6,
+        applyRunMax: 3,
+        backoff: { firstMs: 5, capMs: 80 },
+      },
+      clock: world.kernel.clock(host),
+      random: world.kernel.random,
+    })
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const stop = new AbortController()
+    const end = () => stop.abort()
+    signal.addEventListener('abort', end, { once: true })
+    await this.#refresh()
+    const parts = [this.#forward(stop.signal), this.reverse.run(stop.signal), this.#keepFresh(stop.signal), this.#jobs(stop.signal)]
+    try {
+      await Promise.race(parts)
+    } finally {
+      stop.abort()
+      await Promise.allSettled(parts)
+    }
+  }
+
+  async #refresh(): Promise<void> {
+    const { control } = this.#options
+    const [view, leases] = await Promise.all([control.view(), control.leases()])
+    if (view.epoch >= this.#view.epoch) this.#view = view
+    this.#leases = leases
+  }
+
+  async #keepFresh(signal: AbortSignal): Promise<void> {
+    const { world, host } = this.#options
+    while (!signal.aborted) {
+      await this.#refresh().catch(endsLead)
+      await world.kernel.sleep(host, REFRESH_MS)
+    }
+  }
+
+  async #forward(signal: AbortSignal): Promise<void> {
+    const { world, host, control } = this.#options
+    const { kernel, postgres } = world
+    while (!signal.aborted) {
+      try {
+        const tenures = await createTenureReader({ control })
+        const stream = await openStream(kernel, postgres, host, control.token, (from, to) => mustBeApplied(world, from, to))
+        try {
+          await runForward(
+            {
+              stream,
+              target: linkedTarget(world, host, 'sync'),
+              mapping: MAPPING,
+              tenures,
+              ownOrigins: new Set([ORIGIN]),
+              onMarker: (content) => {
+                this.#markers.add(content)
+                this.#marked.notify()
+              },
+              onViolation: async ({ key, commitLsn }) =>
+                kernel.violated('INV-1', `the stream has a write to ${key} at ${formatLsn(commitLsn)}, in a tenure of the target`),
+              limits: {
+                batchRowsMax: 4,
+                batchesInFlightMax: 4,
+                pendingRowsMax: 40,
+                transactionsPendingMax: 40,
+                backoff: { firstMs: 5, capMs: 80 },
+              },
+              clock: kernel.clock(host),
+              random: kernel.random,
+            },
+            signal,
+          )
+        } finally {
+          await stream.close()
+        }
+      } catch (error) {
+        if (!isWeather(error)) kernel.violated('bug', String(error instanceof Error ? error.stack : error))
+        endsLead(error)
+      }
+      await kernel.sleep(host, 30)
+    }
+  }
+
+  async #passed(marker: string, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const next = this.#marked.next(signal)
+      if (this.#markers.has(marker) || signal.aborted) return
+      await next
+    }
+  }
+
+  #flipParts(cancelAt: string | null, cancel: () => void): FlipParts {
+    const { world, host, control } = this.#options
+    const { kernel } = world
+    const wake = new Signal()
+    control.onLeaseChange(() => wake.notify())
+    let ended = () => {}
+    return {
+      control,
+      passed: (marker, signal) => this.#passed(marker, signal),
+      drain: (slots, leases, signal) => this.reverse.drain(slots, leases, signal),
+      // An old leader that wakes late may look at anything: its commit is refused.
+      verify: async (slots) => verified(world, control.token === world.postgres.token ? slots : []),
+      makeDurable: async () => undefined,
+      nextWake: (signal) => wake.next(signal),
+      observe: async (_, slots) => {
+        const [view, leases, open] = await Promise.all([control.view(), control.leases(), control.openFlips()])
+        return observation(
+          slots,
+          view,
+          leases,
+          open.map(({ id }) => id),
+        )
+      },
+      onStep: ({ flip, step, phase }) => {
+        ended()
+        if (phase === 'begin') ended = world.coverage.begun(`flip: ${step}` as Step, host)
+        if (phase === 'begin' || step === 'cancel') kernel.told(host.name, () => `${flip ?? 'flip'}: ${step}`)
+        if (phase === 'begin' && step === cancelAt) cancel()
+      },
+      clock: kernel.clock(host),
+      limits: {
+        flipDeadlineMs: FLIP_DEADLINE_MS,
+        forwardLagMaxMs: 1_000,
+        lease: { lengthMs: LEASE.lengthMs, marginMs: LEASE.lengthMs * LEASE.marginRatio },
+        pollMs: 40,
+        routeDeadlineMs: 800,
+      },
+    }
+  }
+
+  async #jobs(signal: AbortSignal): Promise<void> {
+    const { world, host } = this.#options
+    const { kernel, postgres } = world
+    let resumed = false
+    while (!signal.aborted) {
+      await kernel.sleep(host, kernel.between(10, JOB_RETRY_MS))
+      try {
+        if (!resumed)
+          await resumeFlips(
+            this.#flipParts(null, () => undefined),
+            signal,
+          )
+        resumed = true
+        const job = postgres.jobs.find(({ state }) => state === 'open')
+        if (job !== undefined) await this.#carryOut(job, signal)
+      } catch (error) {
+        if (hasCode(error, 'FLIP_NOTHING_TO_DO') || hasCode(error, 'FLIP_CANCELLED') || hasCode(error, 'FLIP_NOT_READY')) continue
+        if (error instanceof SwitchbackError && error.kind !== 'bug') {
+          endsLead(error)
+          // What was open stays in the journal: it is taken up as a new leader would.
+          resumed = false
+          continue
+        }
+        throw error
+      }
+    }
+  }
+
+  async #carryOut(job: Job, signal: AbortSignal): Promise<void> {
+    const { world, control } = this.#options
+    const { kernel, postgres } = world
+    const slots = job.slots.filter((slot) => postgres.owned(slot).owner !== job.to)
+    if (slots.length === 0) {
+      job.state = 'done'
+      return
+    }
+    const stop = new AbortController()
+    const end = () => stop.abort()
+    signal.addEventListener('abort', end, { once: true })
+    const steps = ['park', 'fence', 'drain', 'verify']
+    const cancelAt = job.cancels ? kernel.oneOf(steps) : null
+    const parts = this.#flipParts(cancelAt, () => stop.abort())
+    try {
+      // As app/arming.ts: leases of processes that died before they acked are called over.
+      if (job.to === 'target' && (await awaitAcks(parts, await control.bind(), stop.signal, () => undefined)) === null) return
+      await runFlip(parts, job.to, slots, stop.signal)
+      job.state = 'done'
+    } catch (error) {
+      // Cancelled as it was meant to be: the order is done with.
+      if (hasCode(error, 'FLIP_CANCELLED') && job.cancels) job.state = 'done'
+      throw error
+    } finally {
+      signal.removeEventListener('abort', end)
+    }
+  }
+}
+
+/** Of the world, not of the code. */
+function isWeather(error: unknown): boolean {
+  return error instanceof ConnectionLost || error instanceof PgError || (error instanceof SwitchbackError && error.kind !== 'bug')
+}
+
+/** Another leader ends this lead; anything else passes. */
+function endsLead(error: unknown): void {
+  if (hasCode(error, 'TOKEN_STALE')) throw error
+}
+
+function observation(slots: readonly SlotId[], view: RoutingView, leases: readonly LeaseRow[], openFlips: readonly string[]) {
+  return {
+    rows: slots.map((slot) => view.ownership(slot)!),
+    leases,
+    epoch: view.bindingEpoch ?? 0,
+    poison: [],
+    forwardLagMs: 0,
+    backfillDone: true,
+    forwardStopped: null,
+    guardProblems: [],
+    catalogUnchanged: true,
+    wayBackProven: true,
+    openFlips,
+    debts: [],
+    gates: [],
+    standbysNotNamed: [],
+  }
+}
+
+/** Both stores, after a drain: the same rows, or the flip would take a difference along. */
+function verified({ postgres, store, kernel }: World, slots: readonly SlotId[]): VerifyReport {
+  const moving = new Set(slots)
+  let compared = 0
+  for (const key of KEYS) {
+    if (!moving.has(hashSlotOf(key))) continue
+    for (const pot of POT_NAMES) {
+      compared++
+      const here = postgres.rows.get(key + pot)!.at(-1)!.value.values
+      const there = store.row({ table: POTS, key, clustering: [pot] })?.values
+      if (String(here) !== String(there))
+        kernel.violated('INV-2', `at a flip ${key}${pot} is ${here} in PostgreSQL, ${there} on the target`)
+    }
+  }
+  return { rowsCompared: compared, differences: 0, notChecked: 0, firstDifference: null }
+}
+
+/** INV-3: what is acknowledged is on the target. */
+function mustBeApplied({ postgres, store, kernel }: World, from: Lsn, to: Lsn): void {
+  const history = tenureHistory({ tenures: new Tenures(postgres.tenures), slotOf: hashSlotOf, completeBelow: NO_LSN })
+  for (const { commitLsn, endLsn, origin, changes } of postgres.wal) {
+    if (endLsn <= from || endLsn > to || origin === ORIGIN) continue
+    for (const change of changes) {
+      if (change.kind !== 'update') continue
+      const [key, pot] = change.after as [string, string]
+      const record = history.tenureAt(hashSlotOf(key), commitLsn)
+      const row = store.row({ table: POTS, key, clustering: [pot] })
+      if (record?.owner === 'source' && (row === undefined || row.stamp < forwardStamp(record, endLsn)))
+        kernel.violated('INV-3', `${formatLsn(to)} is acknowledged, and ${key}${pot} of ${formatLsn(endLsn)} is not on the target`)
+    }
+  }
+}

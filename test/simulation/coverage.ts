@@ -1,0 +1,90 @@
+// Promises: which faults have struck while what was being done, as pairs with counts; and which pairs cannot be.
+
+import type { Host } from './kernel.ts'
+
+export const FAULTS = [
+  'kill -9 of a gateway',
+  'kill -9 of a controller',
+  'kill -9 of PostgreSQL',
+  'a gateway is suspended',
+  'a controller is suspended',
+  'a link is cut',
+  'a clock jumps',
+  'the target is slow',
+] as const
+
+export type Fault = (typeof FAULTS)[number]
+
+export const STEPS = [
+  'flip: precheck',
+  'flip: intent',
+  'flip: park',
+  'flip: fence',
+  'flip: drain',
+  'flip: verify',
+  'flip: commit',
+  'flip: route',
+  'commit: readHead',
+  'commit: readRows',
+  'commit: readRange',
+  'commit: compareAndSetHead',
+  'commit: appendEntry',
+  'commit: putRows',
+  'sync: putRows',
+  'sync: readHead',
+  'sync: readOutbox',
+  'sync: apply',
+  'sync: savePositions',
+] as const
+
+export type Step = (typeof STEPS)[number]
+
+interface Doing {
+  readonly step: Step
+  readonly host: Pick<Host, 'dead'>
+}
+
+export interface Pair {
+  readonly fault: Fault
+  readonly step: Step
+  readonly hits: number
+}
+
+export class Coverage {
+  readonly #doing = new Set<Doing>()
+  readonly #hits = new Map<string, number>()
+
+  /** The returned function says that it has ended. What a dead host did has ended with it. */
+  begun(step: Step, host: Pick<Host, 'dead'>): () => void {
+    const doing = { step, host }
+    this.#doing.add(doing)
+    return () => this.#doing.delete(doing)
+  }
+
+  during<T>(step: Step, host: Pick<Host, 'dead'>, work: Promise<T>): Promise<T> {
+    return work.finally(this.begun(step, host))
+  }
+
+  struck(fault: Fault): void {
+    const steps = new Set<Step>()
+    for (const doing of this.#doing) {
+      if (doing.host.dead) this.#doing.delete(doing)
+      else steps.add(doing.step)
+    }
+    for (const step of steps) this.#add(fault, step, 1)
+  }
+
+  add(other: Coverage): void {
+    for (const { fault, step, hits } of other.pairs()) if (hits > 0) this.#add(fault, step, hits)
+  }
+
+  #add(fault: Fault, step: Step, hits: number): void {
+    const pair = `${fault} x ${step}`
+    this.#hits.set(pair, (this.#hits.get(pair) ?? 0) + hits)
+  }
+
+  /** Every pair, those that were never hit too. */
+  pairs(): Pair[] {
+    return FAULTS.flatMap((fault) => STEPS.map((step) => ({ fault, step, hits: this.#hits.get(`${fault} x ${step}`) ?? 0 })))
+  }
+}

@@ -1,0 +1,109 @@
+// Promises: what befalls the parts, by the seed: kill -9 and restart, suspension past a lease, cuts of links in one direction or both, clocks
+// that jump, a crash of PostgreSQL. Each is counted under what was being done when it came.
+import type { Controller } from './controller.ts'
+import { Gateway } from './gateway.ts'
+import { STORMY } from './kernel.ts'
+import type { World } from './world.ts'
+
+export class Faults {
+  readonly #world: World
+  readonly #gateways: readonly Gateway[]
+  readonly #controllers: readonly Controller[]
+  #stopped = false
+
+  constructor(world: World, gateways: readonly Gateway[], controllers: readonly Controller[]) {
+    this.#world = world
+    this.#gateways = gateways
+    this.#controllers = controllers
+  }
+
+  start(): void {
+    this.#next()
+  }
+
+  /** Whoever is dead or suspended is there again. */
+  stop(): void {
+    this.#stopped = true
+    for (const process of [...this.#gateways, ...this.#controllers]) {
+      if (process.host.dead) process.start()
+      process.host.until = 0
+    }
+    if (this.#world.postgres.down) this.#world.postgres.restart()
+  }
+
+  #next(): void {
+    const { kernel } = this.#world
+    kernel.time.after(kernel.between(150, 1_200), () => {
+      if (this.#stopped) return
+      this.#strike()
+      this.#next()
+    })
+  }
+
+  #strike(): void {
+    const { kernel } = this.#world
+    const kind = kernel.random.next()
+    const process = kernel.oneOf([...this.#gateways, ...this.#controllers])
+    if (kind < 0.25) this.#kill(process)
+    else if (kind < 0.45) this.#suspend(process)
+    else if (kind < 0.8) this.#cut()
+    else if (kind < 0.9) this.#jump(process)
+    else if (kind < 0.95) this.#crashPostgres()
+    else this.#slowTarget()
+  }
+
+  #kill(process: Gateway | Controller): void {
+    const { kernel } = this.#world
+    if (process.host.dead) return
+    this.#world.coverage.struck(`kill -9 of a ${kindOf(process)}`)
+    process.crash()
+    kernel.time.after(kernel.between(20, 400), () => process.host.dead && process.start())
+  }
+
+  #suspend(process: Gateway | Controller): void {
+    const { kernel } = this.#world
+    if (process.host.dead) return
+    const ms = kernel.between(50, 1_500)
+    this.#world.coverage.struck(`a ${kindOf(process)} is suspended`)
+    kernel.told(process.name, () => `is suspended for ${ms.toFixed(0)} ms`)
+    kernel.suspend(process.host, ms)
+  }
+
+  #cut(): void {
+    const { kernel } = this.#world
+    const from = kernel.oneOf([...this.#gateways, ...this.#controllers]).name
+    const to = kernel.oneOf(['postgres', 'target', 'target', ...this.#controllers.map(({ name }) => name)])
+    const ms = kernel.between(50, 1_200)
+    this.#world.coverage.struck('a link is cut')
+    const way = kernel.random.next()
+    if (way < 0.7) kernel.cut(from, to, ms)
+    if (way > 0.4) kernel.cut(to, from, ms)
+  }
+
+  #jump(process: Gateway | Controller): void {
+    const { kernel } = this.#world
+    this.#world.coverage.struck('a clock jumps')
+    process.host.wallOffsetMs += kernel.between(-2_000, 2_000)
+  }
+
+  #crashPostgres(): void {
+    const { kernel, postgres } = this.#world
+    if (postgres.down) return
+    this.#world.coverage.struck('kill -9 of PostgreSQL')
+    postgres.crash()
+    kernel.time.after(kernel.between(30, 500), () => postgres.down && postgres.restart())
+  }
+
+  #slowTarget(): void {
+    const { kernel } = this.#world
+    this.#world.coverage.struck('the target is slow')
+    kernel.weather = { ...STORMY, delayMs: kernel.between(10, 40), late: 0.1 }
+    kernel.time.after(kernel.between(100, 800), () => {
+      if (kernel.weather.lost > 0) kernel.weather = STORMY
+    })
+  }
+}
+
+function kindOf(process: Gateway | Controller): 'gateway' | 'controller' {
+  return process instanceof Gateway ? 'gateway' : 'controller'
+}

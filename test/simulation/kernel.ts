@@ -1,0 +1,144 @@
+// Promises: one virtual clock, one source of chance and a network for all parts of a simulated move; the same seed, the same run. Hosts
+// crash, are suspended and wake late; their clocks run at rates of their own and jump; links are cut, in one direction too.
+import type { Clock } from '../../src/lib/clock.ts'
+import { type Random, seededRandom } from '../../src/lib/prng.ts'
+import { HostTime } from '../commit/host-time.ts'
+
+/** A process on a machine of its own. A restart is a new host. */
+export interface Host {
+  readonly name: string
+  dead: boolean
+  /** Suspended until then. */
+  until: number
+  /** Its clocks' milliseconds a true one. */
+  readonly rate: number
+  /** What its monotonic clock has not counted while it was suspended. */
+  stoodStillMs: number
+  wallOffsetMs: number
+}
+
+export interface Weather {
+  /** Of a message that is lost. */
+  readonly lost: number
+  /** Of one that comes late, and by how much at most. */
+  readonly late: number
+  readonly lateMs: number
+  /** Of an idempotent one that comes a second time. */
+  readonly twice: number
+  readonly delayMs: number
+}
+
+export const STORMY: Weather = { lost: 0.002, late: 0.01, lateMs: 700, twice: 0.02, delayMs: 5 }
+export const CALM: Weather = { lost: 0, late: 0, lateMs: 0, twice: 0, delayMs: 3 }
+
+export class Kernel {
+  readonly time = new HostTime()
+  readonly random: Random
+  readonly trace: string[] | null
+  readonly violations: string[] = []
+  weather: Weather = STORMY
+  events = 0
+  readonly #cut = new Map<string, number>()
+  #ids = 0
+
+  constructor(seed: number, options: { readonly traced: boolean }) {
+    this.random = seededRandom(seed)
+    this.trace = options.traced ? [] : null
+  }
+
+  get now(): number {
+    return this.time.now
+  }
+
+  nextId(): number {
+    return ++this.#ids
+  }
+
+  chance(probability: number): boolean {
+    return this.random.next() < probability
+  }
+
+  between(low: number, high: number): number {
+    return low + this.random.next() * (high - low)
+  }
+
+  oneOf<T>(list: readonly T[]): T {
+    return list[this.random.int(list.length)]!
+  }
+
+  /** What a person reads when a seed fails. Told lazily: most runs keep none. */
+  told(who: string, what: () => string): void {
+    this.events++
+    this.trace?.push(`${this.now.toFixed(1).padStart(9)} ${who.padEnd(14)} ${what()}`)
+  }
+
+  violated(invariant: string, what: string): void {
+    this.violations.push(`${invariant}: ${what}`)
+    this.told('VIOLATION', () => `${invariant}: ${what}`)
+  }
+
+  host(name: string): Host {
+    const stormy = this.weather.lost > 0
+    const rate = stormy ? this.between(0.97, 1.03) : 1
+    return { name, dead: false, until: 0, rate, stoodStillMs: 0, wallOffsetMs: this.between(-50, 50) }
+  }
+
+  suspend(host: Host, ms: number): void {
+    host.until = Math.max(host.until, this.now + ms)
+    // A suspended machine's monotonic clock stands still; a stopped process's goes on.
+    if (this.chance(0.5)) host.stoodStillMs += ms
+  }
+
+  /** On a host: not while it is suspended, never once it is dead. The returned function takes it back. */
+  on(host: Host, delayMs: number, call: () => void): () => void {
+    return this.time.on(host, delayMs, call)
+  }
+
+  sleep(host: Host, ms: number): Promise<void> {
+    return new Promise((resolve) => this.on(host, ms, resolve))
+  }
+
+  clock(host: Host): Clock {
+    const monotonicMs = () => this.now * host.rate - host.stoodStillMs
+    const after = (ms: number, call: () => void) => this.on(host, ms / host.rate, call)
+    return {
+      nowMs: () => this.now * host.rate + host.wallOffsetMs,
+      monotonicMs,
+      after,
+      sleep: (ms, signal) =>
+        new Promise((resolve) => {
+          if (signal?.aborted) return resolve()
+          const done = () => {
+            cancel()
+            signal?.removeEventListener('abort', done)
+            resolve()
+          }
+          const cancel = after(ms, done)
+          signal?.addEventListener('abort', done, { once: true })
+        }),
+    }
+  }
+
+  /** Messages from the one to the other are lost for so long. */
+  cut(from: string, to: string, ms: number): void {
+    this.told('network', () => `${from} -> ${to} is cut for ${ms.toFixed(0)} ms`)
+    this.#cut.set(`${from}>${to}`, this.now + ms)
+  }
+
+  isCut(from: string, to: string): boolean {
+    const until = this.#cut.get(`${from}>${to}`)
+    return until !== undefined && this.now < until
+  }
+
+  heal(): void {
+    this.weather = CALM
+    this.#cut.clear()
+  }
+
+  /** How long a message takes; Infinity: it is lost. */
+  delay(from: string, to: string): number {
+    const { lost, late, lateMs, delayMs } = this.weather
+    if (this.isCut(from, to) || (lost > 0 && this.chance(lost))) return Number.POSITIVE_INFINITY
+    return late > 0 && this.chance(late) ? this.between(delayMs, lateMs) : this.between(0.2, delayMs)
+  }
+}

@@ -1,0 +1,506 @@
+// Promises: a model of PostgreSQL as far as the protocol leans on it: row versions and snapshots, READ COMMITTED and REPEATABLE READ, row and
+// table locks, the guard, a WAL with commit records that are decodable before they are visible, one logical slot, backends that go on
+// after their clients have gone, and a crash that loses what had not committed. The control schema's acts are transactions like others.
+import { Signal } from '../../src/lib/latch.ts'
+import type { SourceChange, SourceTransaction } from '../../src/model/change.ts'
+import type { FlipRecord, LeaseRow, WaitingWriter } from '../../src/model/control.ts'
+import { type Lsn, lsnOf, type SlotId } from '../../src/model/ids.ts'
+import type { Ownership, TenureRecord } from '../../src/model/ownership.ts'
+import type { Row } from '../../src/model/row.ts'
+import { POTS } from '../commit/fake-plans.ts'
+import type { Host, Kernel } from './kernel.ts'
+
+export class PgError extends Error {
+  readonly code: string
+
+  constructor(code: string, message: string) {
+    super(`${code}: ${message}`)
+    this.code = code
+  }
+}
+
+/** The backend was ended, or the server has crashed: whoever waits for it hears nothing of the outcome. */
+export class BackendGone extends Error {}
+
+export interface Backend {
+  readonly pid: number
+  readonly client: Host
+  applicationName: string
+  gone: boolean
+  transaction: Transaction | null
+}
+
+interface Version<T> {
+  readonly seq: number
+  readonly value: T
+}
+
+interface OwnershipRow {
+  readonly versions: Version<Ownership>[]
+  /** `for share`. */
+  readonly sharers: Set<Transaction>
+  updating: boolean
+}
+
+export interface WrittenRow {
+  readonly key: string
+  readonly pot: string
+  readonly values: Row
+  readonly by: number
+}
+
+export interface Transaction {
+  readonly backend: Backend
+  readonly isolation: 'read committed' | 'repeatable read'
+  readonly virtualTransaction: string
+  readonly startedAt: number
+  snapshot: number | null
+  /** Holds a lock that lets it write the mapped table. */
+  writer: boolean
+  readonly writes: Map<string, WrittenRow>
+  readonly locked: Set<string>
+  ended: boolean
+}
+
+/** What an applier's transaction writes. */
+export interface Due {
+  /** Folded: each row once. */
+  readonly rows: readonly WrittenRow[]
+  /** Transaction by transaction, in order. */
+  readonly effects: readonly (readonly WrittenRow[])[]
+  readonly visible: () => void
+}
+
+export interface Lease extends LeaseRow {
+  readonly locked: Mutex
+}
+
+export interface Job {
+  readonly id: number
+  readonly to: 'source' | 'target'
+  readonly slots: readonly SlotId[]
+  readonly cancels: boolean
+  state: 'open' | 'done'
+}
+
+/** Waited for in order. */
+export class Mutex {
+  #held = false
+  readonly #freed = new Signal()
+
+  async take(): Promise<void> {
+    while (this.#held) await this.#freed.next()
+    this.#held = true
+  }
+
+  release(): void {
+    this.#held = false
+    this.#freed.notify()
+  }
+}
+
+export const START_AMOUNT = 100
+const RECORD_BYTES = 48n
+const STEP_MS = 0.6
+const HALF_OPEN_MAX_MS = 1_500
+
+export class Postgres {
+  readonly kernel: Kernel
+  host: Host
+  readonly ownership = new Map<SlotId, OwnershipRow>()
+  readonly rows = new Map<string, Version<WrittenRow>[]>()
+  readonly wal: SourceTransaction[] = []
+  readonly tenures: TenureRecord[] = []
+  readonly leases = new Map<string, Lease>()
+  readonly flips: FlipRecord[] = []
+  readonly applied = new Map<string, { slot: SlotId; tenure: number; version: number; txnId: string }>()
+  readonly positions = new Map<string, { group: number; lease: string; sequence: number; final: boolean }>()
+  readonly jobs: Job[] = []
+  epoch = 1
+  token = 0
+  beats = 0
+  confirmed: Lsn = lsnOf(0n)
+  /** The one walsender of the slot. */
+  streaming: Backend | null = null
+  readonly backends = new Set<Backend>()
+  stateLock = new Mutex()
+  readonly leaderSharers = new Set<Backend>()
+  /** Notified at whatever may let somebody go on. */
+  changed = new Signal()
+  readonly walGrew = new Signal()
+  readonly woken = new Signal()
+  readonly leasesChanged = new Signal()
+  /** Told of each committed write of a client or an applier, in the order in which PostgreSQL has them. */
+  onEffect: (rows: readonly WrittenRow[], origin: string | null) => void = () => undefined
+  #seq = 1
+  #lsn = 1_000n
+  readonly #rowLocks = new Map<string, Transaction>()
+  readonly #writers = new Set<Transaction>()
+
+  constructor(kernel: Kernel, slots: readonly SlotId[]) {
+    this.kernel = kernel
+    this.host = kernel.host('postgres')
+    for (const slot of slots) {
+      const row: Ownership = { slot, owner: 'source', phase: 'steady', readOnly: false, epoch: 1, tenure: 1, base: 1_000_000n }
+      this.ownership.set(slot, { versions: [{ seq: 0, value: row }], sharers: new Set(), updating: false })
+      this.tenures.push({ slot, tenure: 1, owner: 'source', base: 1_000_000n, firstLsn: lsnOf(1n) })
+    }
+  }
+
+  seed(rows: readonly WrittenRow[]): void {
+    for (const row of rows) this.rows.set(row.key + row.pot, [{ seq: 0, value: row }])
+  }
+
+  get down(): boolean {
+    return this.host.dead
+  }
+
+  get insertLsn(): Lsn {
+    return lsnOf(this.#lsn)
+  }
+
+  connect(client: Host, applicationName: string): Backend {
+    if (this.down) throw new BackendGone('PostgreSQL is down')
+    const backend: Backend = { pid: this.kernel.nextId(), client, applicationName, gone: false, transaction: null }
+    this.backends.add(backend)
+    return backend
+  }
+
+  /** Ends a backend: its transaction rolls back, unless its commit record is written. */
+  terminate(backend: Backend): void {
+    if (backend.gone) return
+    backend.gone = true
+    this.backends.delete(backend)
+    if (this.streaming === backend) this.streaming = null
+    if (backend.transaction !== null) this.#end(backend.transaction)
+    this.changed.notify()
+    this.walGrew.notify()
+  }
+
+  /** The server hears of a dead client's socket at once, or finds out by keepalive. */
+  left(backend: Backend): void {
+    const delayMs = this.kernel.chance(0.7) ? this.kernel.between(1, 30) : this.kernel.between(200, HALF_OPEN_MAX_MS)
+    this.kernel.time.after(delayMs, () => this.terminate(backend))
+  }
+
+  clientDied(host: Host): void {
+    for (const backend of this.backends) if (backend.client === host) this.left(backend)
+  }
+
+  crash(): void {
+    this.kernel.told('postgres', () => 'kill -9')
+    this.host.dead = true
+    for (const backend of [...this.backends]) this.terminate(backend)
+    this.leaderSharers.clear()
+    for (const row of this.ownership.values()) row.updating = false
+  }
+
+  restart(): void {
+    this.kernel.told('postgres', () => 'starts again')
+    this.host = this.kernel.host('postgres')
+    // What waited for a lock died with its backend.
+    this.stateLock = new Mutex()
+    for (const [id, lease] of this.leases) this.leases.set(id, { ...lease, locked: new Mutex() })
+    this.changed = new Signal()
+  }
+
+  /** A little time inside the server, in which others go on. */
+  async step(backend: Backend, ms = STEP_MS): Promise<void> {
+    this.#mustBe(backend)
+    await this.kernel.sleep(this.host, this.kernel.between(0.05, ms))
+    this.#mustBe(backend)
+  }
+
+  #mustBe(backend: Backend): void {
+    if (backend.gone) throw new BackendGone()
+  }
+
+  /** `take` looks and takes in one turn, so that no two find the same thing free. */
+  async #taken(backend: Backend, take: () => boolean): Promise<void> {
+    while (!take()) {
+      await this.changed.next()
+      this.#mustBe(backend)
+    }
+  }
+
+  // ---- clients
+
+  begin(backend: Backend, isolation: Transaction['isolation']): Transaction {
+    const transaction: Transaction = {
+      backend,
+      isolation,
+      virtualTransaction: `${backend.pid}/${this.kernel.nextId()}`,
+      startedAt: this.kernel.now,
+      snapshot: null,
+      writer: false,
+      writes: new Map(),
+      locked: new Set(),
+      ended: false,
+    }
+    backend.transaction = transaction
+    return transaction
+  }
+
+  /** Adds to pots of one key. Throws PgError as the guard or PostgreSQL refuses; the transaction is over then. */
+  async update(transaction: Transaction, key: string, slot: SlotId, amounts: Readonly<Record<string, number>>, by: number): Promise<void> {
+    const { backend } = transaction
+    try {
+      // The table lock comes before the snapshot: whoever has not seen a fence is in its wait set.
+      await this.step(backend)
+      transaction.writer = true
+      this.#writers.add(transaction)
+      await this.step(backend)
+      if (transaction.isolation === 'repeatable read') transaction.snapshot ??= this.#seq
+      for (const pot of Object.keys(amounts).sort()) {
+        const row = await this.#lockRow(transaction, key + pot)
+        await this.#guard(transaction, slot)
+        const values: Row = [key, pot, String(Number(row.values[2]) + amounts[pot]!), String(by)]
+        transaction.writes.set(key + pot, { key, pot, values, by })
+      }
+    } catch (error) {
+      if (!backend.gone) this.#end(transaction)
+      throw error
+    }
+  }
+
+  async #lockRow(transaction: Transaction, id: string): Promise<WrittenRow> {
+    const { backend, snapshot } = transaction
+    await this.#taken(backend, () => {
+      const holder = this.#rowLocks.get(id)
+      if (holder !== undefined && holder !== transaction) return false
+      this.#rowLocks.set(id, transaction)
+      transaction.locked.add(id)
+      return true
+    })
+    const newest = this.rows.get(id)!.at(-1)!
+    if (snapshot !== null && newest.seq > snapshot) throw new PgError('40001', 'could not serialize access due to concurrent update')
+    await this.step(backend, 0.2)
+    return transaction.writes.get(id) ?? newest.value
+  }
+
+  /** The row trigger (protocols.md, Guard in PostgreSQL). */
+  async #guard(transaction: Transaction, slot: SlotId): Promise<void> {
+    const row = this.ownership.get(slot)!
+    if (transaction.isolation === 'repeatable read') {
+      // `for share`: waits for an update under way, and fails where the row has changed since the snapshot.
+      await this.#taken(transaction.backend, () => {
+        if (row.updating) return false
+        if (row.versions.at(-1)!.seq > transaction.snapshot!) throw new PgError('40001', 'the ownership row has changed')
+        row.sharers.add(transaction)
+        return true
+      })
+    }
+    const { owner, phase, readOnly } = row.versions.at(-1)!.value
+    if (owner === 'target') throw new PgError('55000', 'the key lives on the target')
+    if (phase === 'fenced') throw new PgError('40001', 'the key is being moved')
+    if (readOnly) throw new PgError('25006', 'read-only')
+  }
+
+  async commit(transaction: Transaction): Promise<void> {
+    const { backend } = transaction
+    await this.step(backend)
+    const rows = [...transaction.writes.values()]
+    if (rows.length === 0) return this.#end(transaction)
+    for (const { key } of rows) this.#mustBeOurs(key, transaction)
+    await this.#record(
+      rows.map((row) => ({ kind: 'update', table: POTS, before: null, after: row.values })),
+      null,
+      () => {
+        for (const row of rows) this.rows.get(row.key + row.pot)!.push({ seq: this.#seq, value: row })
+        this.#end(transaction)
+        this.onEffect(rows, null)
+      },
+    )
+    this.#mustBe(backend)
+  }
+
+  rollback(transaction: Transaction): void {
+    this.#end(transaction)
+  }
+
+  slotOf: (key: string) => SlotId = () => 0
+
+  /** INV-1, as PostgreSQL's own half of it. */
+  #mustBeOurs(key: string, transaction: Transaction): void {
+    const { owner } = this.owned(this.slotOf(key))
+    if (owner === 'source') return
+    this.kernel.violated(
+      'INV-1',
+      `PostgreSQL commits a write to ${key} by ${[...transaction.writes.values()][0]!.by}, which the target owns`,
+    )
+  }
+
+  #end(transaction: Transaction): void {
+    if (transaction.ended) return
+    transaction.ended = true
+    if (transaction.backend.transaction === transaction) transaction.backend.transaction = null
+    for (const id of transaction.locked) if (this.#rowLocks.get(id) === transaction) this.#rowLocks.delete(id)
+    for (const row of this.ownership.values()) row.sharers.delete(transaction)
+    this.#writers.delete(transaction)
+    this.changed.notify()
+  }
+
+  /** Rows of a key, of one snapshot. */
+  async read(backend: Backend, transaction: Transaction | null, key: string, pots: readonly string[]): Promise<Row[]> {
+    await this.step(backend)
+    if (transaction?.isolation === 'repeatable read') transaction.snapshot ??= this.#seq
+    const snapshot = transaction?.snapshot ?? this.#seq
+    return pots.map((pot) => {
+      const own = transaction?.writes.get(key + pot)
+      return (own ?? this.rows.get(key + pot)!.findLast(({ seq }) => seq <= snapshot)!.value).values
+    })
+  }
+
+  /** The commit record is in the WAL, and can be decoded, before its changes are visible; nothing takes it back any more. */
+  async #record(changes: readonly SourceChange[], origin: string | null, visible: () => void): Promise<void> {
+    const commitLsn = lsnOf(this.#lsn)
+    this.#lsn += RECORD_BYTES
+    this.wal.push({ commitLsn, endLsn: lsnOf(this.#lsn), committedAtMs: this.kernel.now, origin, changes })
+    this.walGrew.notify()
+    // Not on the host: a crash here finds the record and replays it.
+    const delayMs = this.down ? 0 : this.kernel.between(0, STEP_MS)
+    await new Promise<void>((resolve) => {
+      this.kernel.time.after(delayMs, () => {
+        this.#seq++
+        visible()
+        this.changed.notify()
+        resolve()
+      })
+    })
+  }
+
+  // ---- the control schema
+
+  owned(slot: SlotId): Ownership {
+    return this.ownership.get(slot)!.versions.at(-1)!.value
+  }
+
+  /** A transaction of the leader: token, one act at a time on the state, all of it or nothing. `body` stages what becomes visible. */
+  async act<T>(
+    backend: Backend,
+    token: number,
+    body: (stage: (change: () => void) => void) => { value: T; changes?: readonly SourceChange[] },
+  ): Promise<T> {
+    await this.step(backend)
+    if (token !== this.token) throw new PgError('TOKEN_STALE', 'another controller leads')
+    this.leaderSharers.add(backend)
+    const lock = this.stateLock
+    await lock.take()
+    let mine = true
+    try {
+      await this.step(backend)
+      const staged: (() => void)[] = []
+      const { value, changes } = body((change) => staged.push(change))
+      mine = false
+      await this.#record(changes ?? [], null, () => {
+        for (const change of staged) change()
+        this.leaderSharers.delete(backend)
+        lock.release()
+      })
+      this.#mustBe(backend)
+      return value
+    } finally {
+      if (mine) {
+        this.leaderSharers.delete(backend)
+        lock.release()
+      }
+      this.changed.notify()
+    }
+  }
+
+  /** Rows locked `for no key update nowait`, until the act is visible. */
+  lockSlots(slots: readonly SlotId[], stage: (change: () => void) => void): void {
+    const rows = slots.map((slot) => this.ownership.get(slot)!)
+    if (rows.some((row) => row.sharers.size > 0)) throw new PgError('55P03', 'an ownership row is held')
+    for (const row of rows) row.updating = true
+    stage(() => {
+      for (const row of rows) row.updating = false
+    })
+  }
+
+  own(slot: SlotId, change: Partial<Ownership>): void {
+    const { versions } = this.ownership.get(slot)!
+    versions.push({ seq: this.#seq, value: { ...versions.at(-1)!.value, ...change } })
+  }
+
+  /** Work on one lease's row, which others wait for. `body` may take time; what it returns becomes visible with the commit. */
+  async onLease<T>(backend: Backend, id: string, body: (lease: Lease) => Promise<{ value: T; change: Partial<Lease> | null }>): Promise<T> {
+    await this.step(backend)
+    const { locked } = this.leases.get(id)!
+    await locked.take()
+    let mine = true
+    try {
+      await this.step(backend)
+      const { value, change } = await body(this.leases.get(id)!)
+      if (change === null) return value
+      mine = false
+      await this.#record([], null, () => {
+        this.leases.set(id, { ...this.leases.get(id)!, ...change })
+        locked.release()
+      })
+      this.#mustBe(backend)
+      return value
+    } finally {
+      if (mine) locked.release()
+    }
+  }
+
+  /** Virtual transactions that may still write the mapped table. */
+  writers(): WaitingWriter[] {
+    return [...this.#writers].map((transaction) => ({
+      pid: transaction.backend.pid,
+      backendStart: String(transaction.backend.pid),
+      virtualTransaction: transaction.virtualTransaction,
+      ageMs: this.kernel.now - transaction.startedAt,
+      query: 'update',
+      user: 'service',
+      gid: null,
+    }))
+  }
+
+  // ---- the reverse applier
+
+  async applyRows(backend: Backend, token: number, origin: string, work: () => Promise<Due | null>): Promise<void> {
+    await this.step(backend)
+    if (token !== this.token) throw new PgError('TOKEN_STALE', 'another controller leads')
+    this.leaderSharers.add(backend)
+    const transaction = this.begin(backend, 'read committed')
+    let mine = true
+    try {
+      const due = await work()
+      if (due === null) return
+      for (const { key, pot } of due.rows) await this.#lockRow(transaction, key + pot)
+      await this.step(backend)
+      mine = false
+      await this.#record(
+        due.rows.map((row) => ({ kind: 'update', table: POTS, before: null, after: row.values })),
+        origin,
+        () => {
+          for (const row of due.rows) this.rows.get(row.key + row.pot)!.push({ seq: this.#seq, value: row })
+          due.visible()
+          this.leaderSharers.delete(backend)
+          this.#end(transaction)
+          for (const rows of due.effects) this.onEffect(rows, origin)
+        },
+      )
+      this.#mustBe(backend)
+    } finally {
+      if (mine) {
+        this.leaderSharers.delete(backend)
+        this.#end(transaction)
+      }
+      this.changed.notify()
+    }
+  }
+
+  /** A new leader's token: waits for the acts that hold the row. */
+  async raiseToken(backend: Backend): Promise<number> {
+    await this.#taken(backend, () => {
+      if (this.leaderSharers.size > 0) return false
+      this.token++
+      this.beats++
+      return true
+    })
+    return this.token
+  }
+}

@@ -1,0 +1,87 @@
+// Promises: what all parts of a simulated move share: the kernel, both stores, the history that clients tell, and what the scenario is.
+import { setMaxListeners } from 'node:events'
+import { hashSlotOf } from '../../src/model/key.ts'
+import { POTS } from '../commit/fake-plans.ts'
+import { FakeStore } from '../commit/fake-store.ts'
+import { History } from '../commit/history.ts'
+import { Coverage } from './coverage.ts'
+import { Kernel } from './kernel.ts'
+import { Postgres, START_AMOUNT } from './postgres.ts'
+
+export const POT_NAMES = ['x', 'y', 'z']
+export const LEASE = { lengthMs: 500, renewMs: 120, marginRatio: 0.1 }
+/** Two keys in each of two slots: a slot is more than one key, and a flip may take one slot and leave the other. */
+export const KEYS = twoSlots()
+export const SLOTS = [...new Set(KEYS.map(hashSlotOf))]
+
+function twoSlots(): string[] {
+  const first = 'A'
+  const others = Array.from({ length: 40_000 }, (_, i) => `k${i}`)
+  const like = (key: string) => others.find((other) => hashSlotOf(other) === hashSlotOf(key))!
+  const second = 'B'
+  return [first, like(first), second, like(second)]
+}
+
+export class World {
+  readonly kernel: Kernel
+  readonly store: FakeStore
+  readonly postgres: Postgres
+  readonly history = new History(KEYS, POT_NAMES, START_AMOUNT)
+  /** Clients begin no transaction any more. */
+  over = false
+  begun = 0
+  readonly coverage = new Coverage()
+  /** Aborts never: what waits with it ends with its host. */
+  readonly never = endless()
+
+  constructor(seed: number, options: { readonly traced: boolean }) {
+    this.kernel = new Kernel(seed, options)
+    this.store = new CheckedStore(this.kernel)
+    this.postgres = new Postgres(this.kernel, SLOTS)
+    this.postgres.slotOf = hashSlotOf
+    const rows = KEYS.flatMap((key) =>
+      POT_NAMES.map((pot) => ({ key, pot, values: [key, pot, String(START_AMOUNT), '0'] as const, by: 0 })),
+    )
+    this.postgres.seed(rows)
+    for (const { key, pot, values } of rows) this.store.put({ table: POTS, key, clustering: [pot], values, stamp: 1_000_000n, mark: false })
+    this.postgres.onEffect = (written) =>
+      this.history.effect(
+        written[0]!.key,
+        written.map(({ pot, by }) => ({ pot, by })),
+      )
+  }
+
+  /** What one transaction adds to which pots: nothing to one, or as much to one as it takes from another. */
+  amounts(): Record<string, number> {
+    const { kernel } = this
+    if (kernel.chance(0.4)) return { [kernel.oneOf(POT_NAMES)]: 0 }
+    const moved = 1 + kernel.random.int(9)
+    return kernel.chance(0.5) ? { x: -moved, y: moved } : { y: -moved, z: moved }
+  }
+}
+
+function endless(): AbortSignal {
+  const { signal } = new AbortController()
+  setMaxListeners(0, signal)
+  return signal
+}
+
+/** INV-4, as the store sees it: one stamp is one content. */
+class CheckedStore extends FakeStore {
+  readonly #kernel: Kernel
+
+  constructor(kernel: Kernel) {
+    super()
+    this.#kernel = kernel
+  }
+
+  override put(put: Parameters<FakeStore['put']>[0]): void {
+    const stored = this.row(put)
+    if (stored !== undefined && stored.stamp === put.stamp && put.values !== null && String(stored.values) !== String(put.values))
+      this.#kernel.violated(
+        'INV-4',
+        `${put.key}${put.clustering} has two contents at stamp ${put.stamp}: ${stored.values} and ${put.values}`,
+      )
+    super.put(put)
+  }
+}
