@@ -53,11 +53,14 @@ export interface Pair {
 export class Coverage {
   readonly #doing = new Set<Doing>()
   readonly #hits = new Map<string, number>()
+  /** For a fault that lies in wait for a step. */
+  onBegun: (step: Step, host: Pick<Host, 'dead'>) => void = () => undefined
 
   /** The returned function says that it has ended. What a dead host did has ended with it. */
   begun(step: Step, host: Pick<Host, 'dead'>): () => void {
     const doing = { step, host }
     this.#doing.add(doing)
+    this.onBegun(step, host)
     return () => this.#doing.delete(doing)
   }
 

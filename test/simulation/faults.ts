@@ -1,6 +1,7 @@
 // Promises: what befalls the parts, by the seed: kill -9 and restart, suspension past a lease, cuts of links in one direction or both, clocks
 // that jump, a crash of PostgreSQL. Each is counted under what was being done when it came.
 import type { Controller } from './controller.ts'
+import { STEPS } from './coverage.ts'
 import { Gateway } from './gateway.ts'
 import { STORMY } from './kernel.ts'
 import type { World } from './world.ts'
@@ -44,12 +45,27 @@ export class Faults {
     const { kernel } = this.#world
     const kind = kernel.random.next()
     const process = kernel.oneOf([...this.#gateways, ...this.#controllers])
-    if (kind < 0.25) this.#kill(process)
-    else if (kind < 0.45) this.#suspend(process)
+    if (kind < 0.45) this.#lieInWait(kind < 0.25 ? (victim) => this.#kill(victim) : (victim) => this.#suspend(victim), process)
     else if (kind < 0.8) this.#cut()
     else if (kind < 0.9) this.#jump(process)
     else if (kind < 0.95) this.#crashPostgres()
     else this.#slowTarget()
+  }
+
+  /** Now, or as soon as any process begins some step: the moments that matter are short. */
+  #lieInWait(strike: (process: Gateway | Controller) => void, process: Gateway | Controller): void {
+    const { kernel, coverage } = this.#world
+    if (kernel.chance(0.3)) return strike(process)
+    const awaited = kernel.oneOf(STEPS)
+    const afterMs = kernel.chance(0.5) ? 0 : kernel.between(0, 6)
+    coverage.onBegun = (step, host) => {
+      if (step !== awaited || this.#stopped) return
+      const victim = [...this.#gateways, ...this.#controllers].find((one) => one.host === host)
+      if (victim === undefined) return
+      coverage.onBegun = () => undefined
+      // Not in the middle of the step's own turn.
+      kernel.time.after(afterMs, () => !this.#stopped && victim.host === host && strike(victim))
+    }
   }
 
   #kill(process: Gateway | Controller): void {
