@@ -11,6 +11,7 @@ export const FAULTS = [
   'a link is cut',
   'a clock jumps',
   'the target is slow',
+  'a partition of the target is throttled',
 ] as const
 
 export type Fault = (typeof FAULTS)[number]

@@ -46,7 +46,8 @@ export class Faults {
     const kind = kernel.random.next()
     const process = kernel.oneOf([...this.#gateways, ...this.#controllers])
     if (kind < 0.45) this.#lieInWait(kind < 0.25 ? (victim) => this.#kill(victim) : (victim) => this.#suspend(victim), process)
-    else if (kind < 0.8) this.#cut()
+    else if (kind < 0.65) this.#cut()
+    else if (kind < 0.85) this.#throttle()
     else if (kind < 0.9) this.#jump(process)
     else if (kind < 0.95) this.#crashPostgres()
     else this.#slowTarget()
@@ -94,6 +95,19 @@ export class Faults {
     const way = kernel.random.next()
     if (way < 0.7) kernel.cut(from, to, ms)
     if (way > 0.4) kernel.cut(to, from, ms)
+  }
+
+  /** One kind of request fails for a while, and now and then a gateway dies of it. */
+  #throttle(): void {
+    const { kernel } = this.#world
+    const operation = kernel.oneOf(['appendEntry', 'appendEntry', 'putRows', 'compareAndSetHead', 'readRows', 'readOutbox'] as const)
+    const ms = kernel.between(60, 500)
+    this.#world.coverage.struck('a partition of the target is throttled')
+    kernel.told('target', () => `fails ${operation} for ${ms.toFixed(0)} ms`)
+    this.#world.failing = { operation, untilMs: kernel.now + ms }
+    if (!kernel.chance(0.5)) return
+    const gateway = kernel.oneOf(this.#gateways)
+    kernel.time.after(kernel.between(10, ms), () => !this.#stopped && (kernel.chance(0.6) ? this.#kill(gateway) : this.#suspend(gateway)))
   }
 
   #jump(process: Gateway | Controller): void {

@@ -13,6 +13,11 @@ export function linkedTarget(world: World, host: Host, engine: 'commit' | 'sync'
     const requestMs = kernel.delay(host.name, 'target')
     const replyMs = kernel.delay('target', host.name)
     const stormy = kernel.weather.lost > 0
+    const { failing } = world
+    if (stormy && failing?.operation === operation && kernel.now < failing.untilMs)
+      return kernel.chance(0.7)
+        ? { requestMs: Number.POSITIVE_INFINITY, replyMs }
+        : { requestMs, replyMs, refuse: new SwitchbackError('TARGET_THROTTLED', { operation, reason: 'its partition is hot' }) }
     if (stormy && kernel.chance(0.01))
       return { requestMs, replyMs, refuse: new SwitchbackError('TARGET_THROTTLED', { operation, reason: 'rate' }) }
     if (stormy && operation === 'compareAndSetHead' && kernel.chance(0.003))

@@ -2,7 +2,7 @@
 import { setMaxListeners } from 'node:events'
 import { hashSlotOf } from '../../src/model/key.ts'
 import { POTS } from '../commit/fake-plans.ts'
-import { FakeStore } from '../commit/fake-store.ts'
+import { FakeStore, type Operation } from '../commit/fake-store.ts'
 import { History } from '../commit/history.ts'
 import { Coverage } from './coverage.ts'
 import { Kernel } from './kernel.ts'
@@ -31,6 +31,8 @@ export class World {
   over = false
   begun = 0
   readonly coverage = new Coverage()
+  /** Of the target: one that fails until then, as a throttled partition does. */
+  failing: { readonly operation: Operation; readonly untilMs: number } | null = null
   /** Aborts never: what waits with it ends with its host. */
   readonly never = endless()
 

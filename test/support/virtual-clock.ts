@@ -96,7 +96,7 @@ export class VirtualClock implements Clock {
         pop(this.#heap)
         this.#now = timer.atMs
         timer.call!()
-        await settle()
+        await reactions()
       }
     } finally {
       this.#driven = false
@@ -141,7 +141,12 @@ function pop(heap: Timer[]): void {
   heap[i] = last
 }
 
-/** Asked for by a promise's reaction, a tick comes after all other reactions have run. */
+/** Whoever asks may not be a promise's reaction itself. */
 function settle(): Promise<void> {
-  return Promise.resolve().then(() => new Promise((resolve) => process.nextTick(resolve)))
+  return Promise.resolve().then(reactions)
+}
+
+/** Asked for by a promise's reaction, a tick comes after all other reactions have run. */
+function reactions(): Promise<void> {
+  return new Promise((resolve) => process.nextTick(resolve))
 }
