@@ -44,7 +44,8 @@ export const BACKFILL_LIMITS: BackfillLimits = {
   rowsPerSecondMax: null,
   batchRowsMax: 100,
   batchesInFlightMax: 16,
-  pendingRowsMax: 8_000,
+  // Little more than is in flight: rows that wait longer outlive the young generation, and the collector copies each of them.
+  pendingRowsMax: 2_000,
   backoff: { firstMs: 10, capMs: 5_000 },
   progressMs: 1_000,
   journalMs: 250,
