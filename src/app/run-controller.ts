@@ -21,6 +21,7 @@ import { readParked } from '../store/parked.ts'
 import { writeReport } from '../store/reports.ts'
 import { controlConnector } from '../store/session.ts'
 import { arm } from './arming.ts'
+import { payDebts } from './debts.ts'
 import { type FinalizeParts, finalize, leadFinal } from './finalize.ts'
 import { flipParts } from './flip-parts.ts'
 import { runJobs } from './job-loop.ts'
@@ -145,6 +146,8 @@ async function workAsLeader(
     control,
     syncs,
     verify,
+    target: store,
+    probeKey: probe.key,
     wayBackProven: () => probe.proven(),
     onStep: ({ flip, step, phase, detail }) => log.info({ flip, step, phase, detail }, 'flip'),
   })
@@ -181,7 +184,7 @@ async function workAsLeader(
 
 /** First what a dead leader left open, then orders. */
 async function takeOrders(parts: FinalizeParts, probe: Probe, log: Logger, signal: AbortSignal): Promise<void> {
-  const { workspace, control, flips } = parts
+  const { workspace, control, flips, target } = parts
   for (const flip of await resumeFlips(flips, signal))
     log.info({ flip: flip.id, state: flip.state }, 'a flip that was left open is settled')
   const applierRole = applierRoleOf(workspace.config.migration)
@@ -195,6 +198,7 @@ async function takeOrders(parts: FinalizeParts, probe: Probe, log: Logger, signa
     async arm(armSignal: AbortSignal) {
       // A leader that has just begun has not proven it yet; without proof the flip's own check says so.
       await probe.awaitProven(PROBE_WAIT_MS, armSignal)
+      await payDebts({ workspace, control, target, log }, armSignal)
       return arm(workspace, control, flips, applierRole, armSignal)
     },
     finalize: (finalizeSignal: AbortSignal) => finalize(parts, finalizeSignal),
