@@ -15,7 +15,7 @@ import { debtSentences } from './debts.ts'
 import { leaseSettings } from './load-config.ts'
 import { slotNameOf } from './names.ts'
 import type { Syncs } from './syncs.ts'
-import { ANSWER_LIMITS, targetAnswers } from './target-answers.ts'
+import { createTargetAnswers } from './target-answers.ts'
 import { type VerifyParts, verifySlots } from './verify-slots.ts'
 import type { Workspace } from './workspace.ts'
 
@@ -46,7 +46,7 @@ export function flipParts(options: FlipPartsOptions): FlipParts {
     control,
     passed: (marker, signal) => syncs.passed(marker, signal),
     drain: (slots, leases, signal) => syncs.reverse.drain(slots, leases, signal),
-    targetAnswers: (signal) => targetAnswers({ target: options.target, key: options.probeKey, clock: systemClock }, ANSWER_LIMITS, signal),
+    targetAnswers: createTargetAnswers({ target: options.target, key: options.probeKey, clock: systemClock }),
     drainHeld: (request, signal) => syncs.reverse.drainHeld(request, signal),
     verify: (slots) => verifySlots(options.verify, slots),
     makeDurable: async () => undefined,

@@ -8,25 +8,37 @@ import type { Target } from '../model/target.ts'
 export interface AnswerLimits {
   /** Without an answer for so long, a flip to PostgreSQL goes on without the target. */
   readonly targetAnswerMs: number
+  /** The same for the next flip of a silent target: an order of many flips does not wait so long for each. */
+  readonly silentAnswerMs: number
   readonly againMs: number
 }
 
-export const ANSWER_LIMITS: AnswerLimits = { targetAnswerMs: 1_500, againMs: 100 }
+export const ANSWER_LIMITS: AnswerLimits = { targetAnswerMs: 1_500, silentAnswerMs: 200, againMs: 100 }
 
-export async function targetAnswers(
-  { target, key, clock }: { readonly target: Pick<Target, 'readHead'>; readonly key: AggregateKey; readonly clock: Clock },
-  limits: AnswerLimits,
-  signal: AbortSignal,
-): Promise<boolean> {
+export interface AnswerParts {
+  readonly target: Pick<Target, 'readHead'>
+  /** An aggregate that may be asked for at any time. */
+  readonly key: AggregateKey
+  readonly clock: Clock
+}
+
+/** A function that asks, and remembers whether it was silent last. */
+export function createTargetAnswers(parts: AnswerParts, limits: AnswerLimits = ANSWER_LIMITS): (signal: AbortSignal) => Promise<boolean> {
+  let answered = true
+  return async (signal) => {
+    answered = await askFor(parts, answered ? limits.targetAnswerMs : limits.silentAnswerMs, limits.againMs, signal)
+    return answered
+  }
+}
+
+async function askFor({ target, key, clock }: AnswerParts, forMs: number, againMs: number, signal: AbortSignal): Promise<boolean> {
   const end = new AbortController()
   const stop = () => end.abort()
   signal.addEventListener('abort', stop, { once: true })
-  const disarm = clock.after(limits.targetAnswerMs, stop)
-  const late = clock.sleep(limits.targetAnswerMs, end.signal).then(() => false)
+  const late = clock.sleep(forMs, end.signal).then(() => false)
   try {
-    return await Promise.race([late, asking(() => target.readHead(key), { clock, againMs: limits.againMs }, end.signal)])
+    return await Promise.race([late, asking(() => target.readHead(key), { clock, againMs }, end.signal)])
   } finally {
-    disarm()
     stop()
     signal.removeEventListener('abort', stop)
   }

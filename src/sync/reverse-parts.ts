@@ -63,7 +63,7 @@ export const REVERSE_LIMITS: ReverseLimits = {
   pollFeedAliveMs: 5_000,
   pollFeedDeadMs: 100,
   tickMs: 25,
-  copiesWaitMs: 1_000,
+  copiesWaitMs: 500,
   positionsSaveMs: 50,
   waitAlarmMs: 10_000,
   bucketsDeletedAgainMax: 8,

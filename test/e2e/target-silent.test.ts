@@ -83,8 +83,12 @@ test('INV-2: a rollback with the target silent brings back what the gateways hol
   assert.deepEqual([job.state, await owned()], ['done', ['source/steady 4']])
   const rows = await here()
   assert.ok([1, 2].includes(rows[3].n), `the acknowledged write, or the one that nobody could tell of: ${rows[3].n}`)
-  // What the store lost meanwhile is put there again.
+  // What the store lost meanwhile, as one that was restored from a copy, is put there again.
+  const row = { table: move.mapping.tables[0]!.name, key: '2', clustering: [] }
+  const [kept] = await move.target.target.readRows([row])
+  await move.target.target.putRows([{ ...kept!, values: null, stamp: kept!.stamp + 1n }])
   await move.move('target', MOVED)
   assert.deepEqual((await move.session.query('select slot from switchback.debt')).length, 0)
   assert.equal((await two.query('select n from notes where account = 1')).rows[0].n, 100)
+  assert.equal((await two.query('select n from notes where account = 2')).rows[0].n, 19)
 })
