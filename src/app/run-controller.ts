@@ -6,6 +6,7 @@ import { resumeFlips } from '../flip/run-flip.ts'
 import { systemClock } from '../lib/clock.ts'
 import { systemRandom } from '../lib/prng.ts'
 import { hasCode, SwitchbackError } from '../model/errors.ts'
+import type { Mapping } from '../model/mapping.ts'
 import type { Target } from '../model/target.ts'
 import { targetReader } from '../parity/target-reader.ts'
 import { createApplierRole } from '../source/applier-role.ts'
@@ -46,6 +47,8 @@ export interface ControllerOptions {
   readonly signal: AbortSignal
 }
 
+/** How long a new leader of a move that has begun waits for the target. */
+const TARGET_WAIT_MS = 2_000
 const STANDBY_LOOK_MS = 250
 const AFTER_FAILURE_MS = 500
 const REPORT_MS = 250
@@ -93,10 +96,14 @@ export async function runController(options: ControllerOptions): Promise<void> {
 }
 
 async function leadOn(begun: ControllerOptions, control: PostgresLeaderControl, signal: AbortSignal): Promise<void> {
+  // Once keys may have moved, a target that is silent keeps no leader from leading the way back.
+  const bound = (await control.view()).bindingEpoch !== null
   const workspace = await reopenWorkspace(begun.workspace)
   const options = { ...begun, workspace }
+  const { log } = options
   const mapping = withProbe(workspace.mapping)
-  const target = await openWorkspaceTarget({ ...workspace, mapping }, options.env).catch(async (error: unknown) => {
+  const silent = bound ? { silentAfterMs: TARGET_WAIT_MS } : {}
+  const target = await openWorkspaceTarget({ ...workspace, mapping }, options.env, silent).catch(async (error: unknown) => {
     await workspace.close()
     throw error
   })
@@ -107,7 +114,7 @@ async function leadOn(begun: ControllerOptions, control: PostgresLeaderControl, 
       options.onLead?.(control.token)
       return await leadFinal({ workspace, control, target }, signal)
     }
-    await target.prepare(mapping)
+    await prepared(target, mapping, bound, log)
     applier = await openApplier(workspace, control.token)
     const source = createSource({
       url: workspace.url,
@@ -126,6 +133,27 @@ async function leadOn(begun: ControllerOptions, control: PostgresLeaderControl, 
     await applier?.close()
     await target.close()
     await workspace.close()
+  }
+}
+
+/** Once keys may have moved, the tables are there. */
+async function prepared(target: Target, mapping: Mapping, bound: boolean, log: Logger): Promise<void> {
+  const preparing = target.prepare(mapping)
+  if (!bound) return preparing
+  const end = new AbortController()
+  const late = systemClock.sleep(TARGET_WAIT_MS, end.signal).then(() => 'late' as const)
+  const done = preparing.then(
+    () => 'done' as const,
+    (error: unknown) => {
+      if (!hasCode(error, 'TARGET_UNREACHABLE')) throw error
+      return 'late' as const
+    },
+  )
+  done.catch(() => undefined) // where it ends after the wait, what it refuses is refused again by each request
+  try {
+    if ((await Promise.race([done, late])) === 'late') log.warn('the target does not answer; this controller leads without it')
+  } finally {
+    end.abort()
   }
 }
 

@@ -92,3 +92,44 @@ test('INV-2: a rollback with the target silent brings back what the gateways hol
   assert.equal((await two.query('select n from notes where account = 1')).rows[0].n, 100)
   assert.equal((await two.query('select n from notes where account = 2')).rows[0].n, 19)
 })
+
+test('INV-2: a controller that begins while the target is silent leads, is told again what the gateways hold, and brings it back (60, 70)', {
+  timeout: 120_000,
+}, async () => {
+  let down = false
+  await using move = await startMove({
+    sql: SQL,
+    tables: { 'public.notes': { partitionKey: 'account' } },
+    faults: () => (down ? SWALLOWED : undefined),
+  })
+  await move.move('target', ['1', '2'])
+  const client = await move.client()
+  const direct = await move.database.connect()
+  await direct.query('begin')
+  await direct.query('select from notes where account <= 2 for update')
+  for (let n = 1; n <= 10; n++) await client.query('update notes set n = $2 where account = $1', [1 + (n % 2), n])
+  down = true
+  // Its lead is taken away, as by a standby that is gone again: the same process begins anew.
+  const token = async () => Number((await move.session.query('select token from switchback.leader'))[0]!['token'])
+  const before = await token()
+  const taken = move.database.query('update switchback.leader set token = token + 1')
+  // The applier, which waits for the rows, holds the lead up as it should.
+  const { rows } = await direct.query('select pg_backend_pid() as pid')
+  const ended = 'select pg_terminate_backend(pid) from pg_stat_activity where $1::int = any (pg_blocking_pids(pid))'
+  await eventually(async () => {
+    await move.database.query(ended, [rows[0].pid])
+    return (await token()) > before
+  }, 'its lead is taken away')
+  await taken
+  await direct.query('rollback')
+  await eventually(async () => (await token()) > before + 1, 'it leads again', 30_000)
+  const slots = ['1', '2'].map((key) => move.slotOf(key))
+  const home: JobArguments = { kind: 'move', to: 'source', slots, readOnlyFirst: false }
+  const job = await placeOrder(move.session, home, () => undefined, AbortSignal.timeout(60_000))
+  assert.deepEqual([job.state, (job.result!['flips'] as { slots: number }[]).map((flip) => flip.slots)], ['done', [2]])
+  assert.deepEqual((await move.database.query('select account::int, n from notes where account <= 2 order by account')).rows, [
+    { account: 1, n: 10 },
+    { account: 2, n: 9 },
+  ])
+  down = false
+})
