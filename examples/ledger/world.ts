@@ -21,6 +21,9 @@ export interface World {
   readonly postgres: EmbeddedPostgres
   /** kill -9 of the store's process, then the store again on the same port with what it has acknowledged. Needs `durableTarget`. */
   killAndRestartTarget(): Promise<void>
+  /** The store's process stands still, its sockets open: a black hole. Resumed before `close`. */
+  pauseTarget(): void
+  resumeTarget(): void
   /** Ends what was deferred, last first; idempotent. */
   close(): Promise<void>
   defer(end: () => unknown): void
@@ -95,6 +98,8 @@ async function start(options: WorldOptions, ends: (() => unknown)[], close: () =
       await dynalite.kill()
       dynalite = await startDynalite({ ...store, port })
     },
+    pauseTarget: () => void process.kill(dynalite.pid, 'SIGSTOP'),
+    resumeTarget: () => void process.kill(dynalite.pid, 'SIGCONT'),
     close,
     defer: (end) => ends.push(end),
   }

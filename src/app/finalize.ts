@@ -17,6 +17,7 @@ import { createJobs } from '../store/jobs.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
 import { frozenSlots } from '../store/violations.ts'
 import type { DrainResult } from '../sync/reverse-drain.ts'
+import { debtSentences } from './debts.ts'
 import { openSource } from './open-parts.ts'
 import type { Syncs } from './syncs.ts'
 import type { Workspace } from './workspace.ts'
@@ -86,10 +87,11 @@ async function allAcked({ workspace, control, flips }: FinalizeParts, signal: Ab
 }
 
 async function checkReady({ control, workspace }: FinalizeParts): Promise<void> {
-  const [view, poison, flips, frozen] = await Promise.all([
+  const [view, poison, flips, debts, frozen] = await Promise.all([
     control.view(),
     control.poison(),
     control.openFlips(),
+    control.debts(),
     frozenSlots(workspace.session),
   ])
   const elsewhere = [...view.rows()].filter((row) => row.owner !== 'target' || row.phase !== 'steady')
@@ -98,6 +100,7 @@ async function checkReady({ control, workspace }: FinalizeParts): Promise<void> 
     ...poison.map((p) => `Key ${p.key} could not be written back: ${p.message}.`),
     ...frozen.map(({ slot, lsn }) => `Slot ${slot} is frozen: PostgreSQL took a write to it at ${lsn} while the target owned it.`),
     ...flips.map((flip) => `Flip ${flip.id} is open.`),
+    ...debtSentences(debts).map((debt) => `A debt is open: ${debt}.`),
   ]
   if (checks.length > 0) throw new SwitchbackError('FINALIZE_NOT_READY', { checks })
 }

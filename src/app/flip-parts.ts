@@ -5,13 +5,17 @@ import type { FlipObservation } from '../flip/precheck.ts'
 import { systemClock } from '../lib/clock.ts'
 import { Signal } from '../lib/latch.ts'
 import type { Owner, SlotId } from '../model/ids.ts'
+import type { AggregateKey } from '../model/key.ts'
+import type { Target } from '../model/target.ts'
 import { checkGuard } from '../source/guard.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
 import { type FrozenSlot, frozenSlots } from '../store/violations.ts'
 import { readStanding, stoppedSentence } from './backfill-standing.ts'
+import { debtSentences } from './debts.ts'
 import { leaseSettings } from './load-config.ts'
 import { slotNameOf } from './names.ts'
 import type { Syncs } from './syncs.ts'
+import { createTargetAnswers } from './target-answers.ts'
 import { type VerifyParts, verifySlots } from './verify-slots.ts'
 import type { Workspace } from './workspace.ts'
 
@@ -20,6 +24,9 @@ export interface FlipPartsOptions {
   readonly control: PostgresLeaderControl
   readonly syncs: Syncs
   readonly verify: VerifyParts
+  readonly target: Target
+  /** An aggregate that may be asked for at any time. */
+  readonly probeKey: AggregateKey
   readonly wayBackProven: () => boolean
   readonly onStep: (event: StepEvent) => void
 }
@@ -39,6 +46,8 @@ export function flipParts(options: FlipPartsOptions): FlipParts {
     control,
     passed: (marker, signal) => syncs.passed(marker, signal),
     drain: (slots, leases, signal) => syncs.reverse.drain(slots, leases, signal),
+    targetAnswers: createTargetAnswers({ target: options.target, key: options.probeKey, clock: systemClock }),
+    drainHeld: (request, signal) => syncs.reverse.drainHeld(request, signal),
     verify: (slots) => verifySlots(options.verify, slots),
     makeDurable: async () => undefined,
     nextWake: (signal) => woken.next(signal),
@@ -67,11 +76,12 @@ async function observe(
   mapping: Workspace['mapping'],
 ): Promise<FlipObservation> {
   const { control, syncs, workspace } = options
-  const [view, leases, poison, openFlips, frozen, standing] = await Promise.all([
+  const [view, leases, poison, openFlips, debts, frozen, standing] = await Promise.all([
     control.view(),
     control.leases(),
     control.poison(),
     control.openFlips(),
+    control.debts(),
     to === 'target' ? frozenSlots(workspace.session) : [],
     // Nothing holds a move back to PostgreSQL, so nothing is asked for it.
     to === 'target' ? readStanding(workspace.session, slotNameOf(workspace.config.migration)).then((read) => read.standing) : null,
@@ -92,7 +102,7 @@ async function observe(
     catalogUnchanged,
     wayBackProven: options.wayBackProven(),
     openFlips: openFlips.map((flip) => flip.id),
-    debts: [],
+    debts: debtSentences(debts),
     gates: [],
     standbysNotNamed: [],
   }

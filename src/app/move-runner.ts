@@ -4,11 +4,12 @@
 import type { Logger } from 'pino'
 import { inBatches } from '../flip/batches.ts'
 import type { FlipParts } from '../flip/parts.ts'
-import { runFlip } from '../flip/run-flip.ts'
-import type { FlipParked } from '../model/control.ts'
+import { type FlipResult, runFlip } from '../flip/run-flip.ts'
+import type { FlipParked, FlipRecord } from '../model/control.ts'
 import { hasCode } from '../model/errors.ts'
 import type { SlotId } from '../model/ids.ts'
 import type { Job, JobArguments, Jobs } from '../store/jobs.ts'
+import { flipWaiting, giveUp, type Waiting } from './flip-waiting.ts'
 import { type ReadOnlyFirst, readOnlyFirst, setReadOnly } from './read-only.ts'
 
 type Move = Extract<JobArguments, { kind: 'move' }>
@@ -49,24 +50,51 @@ export async function runMoveJob(parts: MoveParts, job: Job, move: Move, signal:
   const held: { slot: SlotId; because: string }[] = []
   const slots = await movable(parts, move)
   const total = slots.length + done.reduce((sum, flip) => sum + flip.slots, 0)
+  const tell = (step: string) => progress(parts, job, { flips: done, total, step })
   let first: ReadOnlyFirst | null = null
   if (move.readOnlyFirst) {
-    const onStep = (step: string) => progress(parts, job, { flips: done, total, step })
-    first = await readOnlyFirst(flips, { all: move.slots, onTarget: slots }, onStep, signal)
+    first = await readOnlyFirst(flips, { all: move.slots, onTarget: slots }, tell, signal)
     if (signal.aborted) return
   }
-  for (const batch of inBatches(slots, parts.slotsPerFlip)) {
-    await progress(parts, job, { flips: done, total, step: `flipping ${batch.length} slots` })
-    const result = await flipUntilDone(parts, move, batch, signal)
-    if (signal.aborted) return
-    held.push(...result.held)
-    const windowMs = Math.round(result.windowMs * 10) / 10
-    done.push({ id: result.flip.id, to: move.to, slots: result.flip.slots.length, windowMs, parked: null })
-  }
+  await flipAll(parts, move, slots, { done, held, tell }, signal)
+  if (signal.aborted) return
   if (first !== null) await setReadOnly(flips, move.slots, false, signal)
   const durationMs = Math.round(flips.clock.monotonicMs() - startedMs)
   const readOnly = first === null ? null : { ...first, totalMs: durationMs }
   await jobs.end(job.id, token, 'done', { flips: await withParked(parts, done, signal), held, durationMs, readOnly })
+}
+
+interface MoveSoFar {
+  readonly done: FlipDone[]
+  readonly held: { slot: SlotId; because: string }[]
+  readonly tell: (step: string) => Promise<void>
+}
+
+/** All that can go now, then, as soon as the target answers, what could not go without it. */
+async function flipAll(parts: MoveParts, move: Move, slots: readonly SlotId[], soFar: MoveSoFar, signal: AbortSignal): Promise<void> {
+  const { flips } = parts
+  const waiting: Waiting[] = []
+  const flipped = (result: FlipResult) => {
+    soFar.held.push(...result.held)
+    if (result.waiting !== null) waiting.push(result.waiting)
+    if (result.flip !== null) soFar.done.push(flipDone(result, result.flip))
+  }
+  try {
+    for (const batch of inBatches(slots, parts.slotsPerFlip)) {
+      await soFar.tell(`flipping ${batch.length} slots`)
+      const result = await flipUntilDone(parts, move, batch, signal)
+      flipped(result)
+      if (signal.aborted) return
+    }
+    const flipAgain = async (rest: readonly SlotId[]) => flipped(await flipUntilDone(parts, move, rest, signal))
+    await flipWaiting({ flips, tell: soFar.tell, flipAgain }, waiting, signal)
+  } finally {
+    await giveUp(flips, waiting)
+  }
+}
+
+function flipDone({ windowMs }: FlipResult, { id, to, slots }: FlipRecord): FlipDone {
+  return { id, to, slots: slots.length, windowMs: Math.round(windowMs * 10) / 10, parked: null }
 }
 
 async function withParked(parts: MoveParts, done: readonly FlipDone[], signal: AbortSignal): Promise<readonly FlipDone[]> {

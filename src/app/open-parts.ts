@@ -11,6 +11,17 @@ export function openSource(workspace: Workspace): Source {
   return createSource({ url: workspace.url, mapping: workspace.mapping, migration: workspace.config.migration, clock: systemClock })
 }
 
-export function openWorkspaceTarget(workspace: Workspace, env: NodeJS.ProcessEnv): Promise<Target> {
-  return openTarget({ config: workspace.config.target, mapping: workspace.mapping, env, clock: systemClock, random: systemRandom })
+export function openWorkspaceTarget(
+  workspace: Pick<Workspace, 'config' | 'mapping'>,
+  env: NodeJS.ProcessEnv,
+  silent: { readonly silentAfterMs?: number } = {},
+): Promise<Target> {
+  return openTarget({
+    config: workspace.config.target,
+    mapping: workspace.mapping,
+    env,
+    clock: systemClock,
+    random: systemRandom,
+    ...silent,
+  })
 }

@@ -2,7 +2,7 @@
 // address, the credentials or the network (TARGET_UNREACHABLE, or SECRET_MISSING where a variable is not set).
 import type { Clock } from '../lib/clock.ts'
 import type { Random } from '../lib/prng.ts'
-import { SwitchbackError } from '../model/errors.ts'
+import { hasCode, SwitchbackError } from '../model/errors.ts'
 import type { Mapping } from '../model/mapping.ts'
 import type { TargetConfig } from '../model/migration.ts'
 import type { Target } from '../model/target.ts'
@@ -17,6 +17,8 @@ export interface OpenTargetOptions {
   readonly clock: Clock
   readonly random: Random
   readonly requestTimeoutMs?: number
+  /** One that has not answered by then is opened all the same. Absent: it is refused. */
+  readonly silentAfterMs?: number
 }
 
 const DEFAULT_KEY_ENV = 'AWS_ACCESS_KEY_ID'
@@ -26,7 +28,7 @@ const SESSION_TOKEN_ENV = 'AWS_SESSION_TOKEN'
 export async function openTarget(options: OpenTargetOptions): Promise<Target> {
   const { target, endpoint } = connect(options)
   try {
-    await target.readControl()
+    await answered(target, options)
   } catch (error) {
     // No table yet: it answered, to credentials that it knows.
     if (error instanceof SwitchbackError && error.details['type'] === 'ResourceNotFoundException') return target
@@ -35,6 +37,21 @@ export async function openTarget(options: OpenTargetOptions): Promise<Target> {
     throw new SwitchbackError('TARGET_UNREACHABLE', { endpoint, reason }, error)
   }
   return target
+}
+
+async function answered(target: Target, { silentAfterMs, clock }: OpenTargetOptions): Promise<void> {
+  const answer = target.readControl()
+  if (silentAfterMs === undefined) return void (await answer)
+  const heard = answer.catch((error: unknown) => {
+    if (!hasCode(error, 'TARGET_UNREACHABLE')) throw error
+  })
+  heard.catch(() => undefined) // what it says after the wait, it says to each request
+  const end = new AbortController()
+  try {
+    await Promise.race([heard, clock.sleep(silentAfterMs, end.signal)])
+  } finally {
+    end.abort()
+  }
 }
 
 function connect({ config, mapping, env, clock, random, requestTimeoutMs }: OpenTargetOptions): { target: Target; endpoint: string } {

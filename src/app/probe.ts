@@ -29,7 +29,7 @@ export interface Probe {
   awaitProven(ms: number, signal: AbortSignal): Promise<boolean>
   /** Where something may be on its way. */
   outboxes(): readonly OutboxId[]
-  /** Runs until the signal aborts; what fails is told and tried again. */
+  /** Runs until the signal aborts, and leaves nothing of older leaders' probes; what fails is told and tried again. */
   run(signal: AbortSignal): Promise<void>
 }
 
@@ -57,11 +57,9 @@ const LIMITS: ProbeLimits = { everyMs: 2_000, staleMs: 30_000, returnMs: 10_000,
 /** Buckets of an older leader's probe that are deleted: those its position had reached, and the one it may have written since. */
 const BUCKETS_BEHIND_MAX = 8
 
-/** Leaves nothing of older leaders' probes. */
 export async function openProbe(options: ProbeOptions): Promise<Probe> {
   const [row] = await options.session.query('select id, n from switchback.probe')
   const outbox = { group: PROBE_GROUP, lease: `probe ${options.token}` }
-  await retireOlder(options, outbox.lease)
   return new WayBackProbe(options, { key: row!['id']!, n: Number(row!['n']), outbox })
 }
 
@@ -141,10 +139,14 @@ class WayBackProbe implements Probe {
     const address = { key: this.key, slot: PROBE_SLOT, group: PROBE_GROUP, tenure, base }
     const env = { nowText: '', answers: [], uuid: randomUUID }
     let lost = 0
+    let retired = false
     while (!signal.aborted) {
       const beganMs = this.#clock.monotonicMs()
       try {
         this.#underWay = true
+        // With a target that is silent a leader leads all the same, so this waits here.
+        if (!retired) await retireOlder(this.#options, this.#outbox.lease)
+        retired = true
         await executor.autocommit(lease, address, planOf(this.key), [String(++this.#n)], env)
         const back = await this.#seen(this.#n, signal)
         if (back) {

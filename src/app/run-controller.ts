@@ -6,6 +6,7 @@ import { resumeFlips } from '../flip/run-flip.ts'
 import { systemClock } from '../lib/clock.ts'
 import { systemRandom } from '../lib/prng.ts'
 import { hasCode, SwitchbackError } from '../model/errors.ts'
+import type { Mapping } from '../model/mapping.ts'
 import type { Target } from '../model/target.ts'
 import { targetReader } from '../parity/target-reader.ts'
 import { createApplierRole } from '../source/applier-role.ts'
@@ -21,6 +22,7 @@ import { readParked } from '../store/parked.ts'
 import { writeReport } from '../store/reports.ts'
 import { controlConnector } from '../store/session.ts'
 import { arm } from './arming.ts'
+import { payDebts } from './debts.ts'
 import { type FinalizeParts, finalize, leadFinal } from './finalize.ts'
 import { flipParts } from './flip-parts.ts'
 import { runJobs } from './job-loop.ts'
@@ -45,6 +47,8 @@ export interface ControllerOptions {
   readonly signal: AbortSignal
 }
 
+/** How long a new leader of a move that has begun waits for the target. */
+const TARGET_WAIT_MS = 2_000
 const STANDBY_LOOK_MS = 250
 const AFTER_FAILURE_MS = 500
 const REPORT_MS = 250
@@ -92,10 +96,14 @@ export async function runController(options: ControllerOptions): Promise<void> {
 }
 
 async function leadOn(begun: ControllerOptions, control: PostgresLeaderControl, signal: AbortSignal): Promise<void> {
+  // Once keys may have moved, a target that is silent keeps no leader from leading the way back.
+  const bound = (await control.view()).bindingEpoch !== null
   const workspace = await reopenWorkspace(begun.workspace)
   const options = { ...begun, workspace }
+  const { log } = options
   const mapping = withProbe(workspace.mapping)
-  const target = await openWorkspaceTarget({ ...workspace, mapping }, options.env).catch(async (error: unknown) => {
+  const silent = bound ? { silentAfterMs: TARGET_WAIT_MS } : {}
+  const target = await openWorkspaceTarget({ ...workspace, mapping }, options.env, silent).catch(async (error: unknown) => {
     await workspace.close()
     throw error
   })
@@ -106,7 +114,7 @@ async function leadOn(begun: ControllerOptions, control: PostgresLeaderControl, 
       options.onLead?.(control.token)
       return await leadFinal({ workspace, control, target }, signal)
     }
-    await target.prepare(mapping)
+    await prepared(target, mapping, bound, log)
     applier = await openApplier(workspace, control.token)
     const source = createSource({
       url: workspace.url,
@@ -128,6 +136,27 @@ async function leadOn(begun: ControllerOptions, control: PostgresLeaderControl, 
   }
 }
 
+/** Once keys may have moved, the tables are there. */
+async function prepared(target: Target, mapping: Mapping, bound: boolean, log: Logger): Promise<void> {
+  const preparing = target.prepare(mapping)
+  if (!bound) return preparing
+  const end = new AbortController()
+  const late = systemClock.sleep(TARGET_WAIT_MS, end.signal).then(() => 'late' as const)
+  const done = preparing.then(
+    () => 'done' as const,
+    (error: unknown) => {
+      if (!hasCode(error, 'TARGET_UNREACHABLE')) throw error
+      return 'late' as const
+    },
+  )
+  done.catch(() => undefined) // where it ends after the wait, what it refuses is refused again by each request
+  try {
+    if ((await Promise.race([done, late])) === 'late') log.warn('the target does not answer; this controller leads without it')
+  } finally {
+    end.abort()
+  }
+}
+
 async function workAsLeader(
   options: ControllerOptions,
   control: PostgresLeaderControl,
@@ -145,6 +174,8 @@ async function workAsLeader(
     control,
     syncs,
     verify,
+    target: store,
+    probeKey: probe.key,
     wayBackProven: () => probe.proven(),
     onStep: ({ flip, step, phase, detail }) => log.info({ flip, step, phase, detail }, 'flip'),
   })
@@ -181,7 +212,7 @@ async function workAsLeader(
 
 /** First what a dead leader left open, then orders. */
 async function takeOrders(parts: FinalizeParts, probe: Probe, log: Logger, signal: AbortSignal): Promise<void> {
-  const { workspace, control, flips } = parts
+  const { workspace, control, flips, target } = parts
   for (const flip of await resumeFlips(flips, signal))
     log.info({ flip: flip.id, state: flip.state }, 'a flip that was left open is settled')
   const applierRole = applierRoleOf(workspace.config.migration)
@@ -195,6 +226,7 @@ async function takeOrders(parts: FinalizeParts, probe: Probe, log: Logger, signa
     async arm(armSignal: AbortSignal) {
       // A leader that has just begun has not proven it yet; without proof the flip's own check says so.
       await probe.awaitProven(PROBE_WAIT_MS, armSignal)
+      await payDebts({ workspace, control, target, log }, armSignal)
       return arm(workspace, control, flips, applierRole, armSignal)
     },
     finalize: (finalizeSignal: AbortSignal) => finalize(parts, finalizeSignal),

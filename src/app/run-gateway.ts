@@ -120,6 +120,7 @@ function feedingControl(control: GatewayControl, feed: Pick<FeedClient, 'lease'>
     },
     look: (seen) => control.look(seen),
     ack: (ack) => control.ack(ack),
+    ackPartly: (lease, partial) => control.ackPartly(lease, partial),
     parked: (report) => control.parked(report),
     release: (lease) => control.release(lease),
     onWake: (call) => control.onWake(call),

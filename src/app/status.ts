@@ -45,6 +45,8 @@ export interface Status {
     readonly retrying: boolean
   }[]
   readonly violations: number
+  /** Slots that went back while the target did not answer: compared, and paid, before the next canary. */
+  readonly debts: readonly { readonly slot: number; readonly flip: string }[]
   /** Slots that PostgreSQL took a write to while the target owned them: they do not go to the target. */
   readonly frozenSlots: readonly { readonly slot: number; readonly lsn: string }[]
   readonly readyForCanary: boolean
@@ -112,6 +114,10 @@ export async function readStatus(session: Session, slotName: string): Promise<St
     openFlips: openFlips.map((row) => ({ id: row['id']!, to: row['owner_to']!, state: row['state']!, slots: Number(row['n']) })),
     lastFlips: await lastFlips(session),
     poison: poison.entries.map(({ key, slot, sqlstate, message, retrying }) => ({ key, slot, sqlstate, message, retrying })),
+    debts: (await rows('select slot, flip from switchback.debt order by slot')).map((row) => ({
+      slot: Number(row['slot']),
+      flip: row['flip']!,
+    })),
     violations: await countViolations(session),
     frozenSlots: frozen,
     readyForCanary: because.length === 0,

@@ -52,6 +52,11 @@ function tellStatus(status: Status): string[] {
       (p) => `Poison: key ${p.key} (slot ${p.slot}) ${p.retrying ? 'is being tried again' : 'is halted'}: ${p.sqlstate} ${p.message}`,
     ),
     ...(status.poison.length > 0 ? ['Mend the cause of each in PostgreSQL, then `switchback poison retry KEY`.'] : []),
+    ...(status.debts.length > 0
+      ? [
+          `Debt: ${status.debts.length} slots went back while the target did not answer; their rows are compared, and put there again where they differ, before the next move to it.`,
+        ]
+      : []),
     ...(status.violations > 0 ? [`VIOLATIONS: ${status.violations} writes reached PostgreSQL while the target owned their keys.`] : []),
     ...(status.frozenSlots.length > 0
       ? [`Frozen, not to go to the target: slots ${status.frozenSlots.map(({ slot, lsn }) => `${slot} (since ${lsn})`).join(', ')}.`]

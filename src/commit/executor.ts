@@ -52,7 +52,14 @@ export interface CommitExecutor extends TargetExecutor {
 }
 
 export function createExecutor(options: ExecutorOptions): CommitExecutor {
-  const { target, clock, random, flights, settled, txnIds } = options
+  const { target, clock, random, flights, txnIds } = options
+  const sequences = createSequences()
+  const settled: SettledSink = {
+    settled(told) {
+      sequences.settled(told.lease, told.group, told.sequence)
+      options.settled.settled(told)
+    },
+  }
   const limits: CommitLimits = { ...DEFAULT_COMMIT_LIMITS, ...options.limits }
   const contention = options.contention ?? UNCOUNTED
   const fifo =
@@ -72,7 +79,7 @@ export function createExecutor(options: ExecutorOptions): CommitExecutor {
     txnIds,
     knowledge: createKnowledge(limits),
     finishing: createFinishing(),
-    sequences: createSequences(),
+    sequences,
     remembered: createRemembered(limits),
     fifo,
     retriers: new Set(),
@@ -83,7 +90,8 @@ export function createExecutor(options: ExecutorOptions): CommitExecutor {
     autocommit: (lease, address, plan, params, env) => autocommit(ctx, { lease, address, plan, params, env }),
     begin: (lease, address, { isolation }) => beginTransaction(ctx, { lease, address, isolation }),
     settle: (lease, address) => settle(ctx, lease, address),
-    nextSequences: (lease) => ctx.sequences.next(lease),
+    nextSequences: (lease) => sequences.next(lease),
+    undecided: (lease) => sequences.undecided(lease),
     abortWaiters(slots) {
       for (const retrier of ctx.retriers) if (slots.has(retrier.slot)) retrier.moving = true
       return fifo.abortWaiters(slots)

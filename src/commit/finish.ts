@@ -80,7 +80,7 @@ async function help(ctx: CommitContext, lease: LeaseHandle, address: AggregateAd
     let sequence: number | null = null
     const entry = entryOf(address, head)
     if (duty.entry) {
-      sequence = await sequenceWhenRoom(ctx, lease, address.group)
+      sequence = await sequenceWhenRoom(ctx, lease, address)
       if (sequence === null || !(await appendUntilThere(ctx, lease, { group: address.group, sequence }, entry))) return false
     }
     if (duty.rows && !(await putUntilThere(ctx, lease, address, head, seen.missing))) return false

@@ -3,7 +3,7 @@
 // faults.md 52).
 import type { AggregateAddress, LeaseHandle } from '../model/executor.ts'
 import { ENTRIES_IN_FLIGHT_MAX, type Head, type OutboxEntry } from '../model/head.ts'
-import type { LeaseId } from '../model/ids.ts'
+import type { LeaseId, SlotId } from '../model/ids.ts'
 import type { CommitContext } from './context.ts'
 import { insist, OVER, pause } from './insist.ts'
 
@@ -12,22 +12,27 @@ export interface Sequences {
    * The next unused sequence, used up by this call, whose entry is under way from now on; null: too many are. Whoever takes one sends
    * its entry, by `appendUntilThere`.
    */
-  take(lease: LeaseHandle, group: number): number | null
+  take(lease: LeaseHandle, group: number, slot: SlotId): number | null
   /** The entry of one sequence is there. */
   there(lease: LeaseId, group: number): void
+  /** What became of one entry is known. */
+  settled(lease: LeaseId, group: number, sequence: number): void
   /** Next unused by group, for groups that were written. */
   next(lease: LeaseId): ReadonlyMap<number, number>
+  /** Sequences that were taken and are not settled, with their slots, by group. */
+  undecided(lease: LeaseId): ReadonlyMap<number, ReadonlyMap<number, SlotId>>
 }
 
 interface Group {
   next: number
   underWay: number
+  readonly undecided: Map<number, SlotId>
 }
 
 export function createSequences(): Sequences {
   const leases = new Map<LeaseId, { readonly handle: LeaseHandle; readonly groups: Map<number, Group> }>()
   return {
-    take(lease, group) {
+    take(lease, group, slot) {
       let of = leases.get(lease.id)
       if (of === undefined) {
         // A new lease: those that are over send nothing any more, so their counters go.
@@ -37,17 +42,27 @@ export function createSequences(): Sequences {
       }
       let at = of.groups.get(group)
       if (at === undefined) {
-        at = { next: 1, underWay: 0 }
+        at = { next: 1, underWay: 0, undecided: new Map() }
         of.groups.set(group, at)
       }
       if (at.underWay >= ENTRIES_IN_FLIGHT_MAX) return null
       at.underWay++
+      at.undecided.set(at.next, slot)
       return at.next++
     },
     there(lease, group) {
       const at = leases.get(lease)?.groups.get(group)
       if (at !== undefined) at.underWay--
     },
+    settled(lease, group, sequence) {
+      leases.get(lease)?.groups.get(group)?.undecided.delete(sequence)
+    },
+    undecided: (lease) =>
+      new Map(
+        [...(leases.get(lease)?.groups ?? [])]
+          .filter(([, { undecided }]) => undecided.size > 0)
+          .map(([group, { undecided }]) => [group, new Map(undecided)]),
+      ),
     next: (lease) => new Map([...(leases.get(lease)?.groups ?? [])].map(([group, { next }]) => [group, next])),
   }
 }
@@ -83,9 +98,9 @@ export async function appendUntilThere(
 }
 
 /** For who must finish a transaction whoever waits: a sequence as soon as there is room. Null: the lease ended first. */
-export async function sequenceWhenRoom(ctx: CommitContext, lease: LeaseHandle, group: number): Promise<number | null> {
+export async function sequenceWhenRoom(ctx: CommitContext, lease: LeaseHandle, { group, slot }: AggregateAddress): Promise<number | null> {
   for (let tries = 0; lease.holds(); tries++) {
-    const sequence = ctx.sequences.take(lease, group)
+    const sequence = ctx.sequences.take(lease, group, slot)
     if (sequence !== null) return sequence
     await pause(ctx, tries)
   }

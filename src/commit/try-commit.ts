@@ -46,7 +46,7 @@ const THROTTLED_SHARE = 0.5
 export function tryCommit(ctx: CommitContext, request: TryRequest): Promise<TryOutcome> {
   const { lease, address, expected, changes } = request
   mustHold(lease)
-  const sequence = ctx.sequences.take(lease, address.group)
+  const sequence = ctx.sequences.take(lease, address.group, address.slot)
   if (sequence === null)
     throw new SwitchbackError('OUTBOX_FULL', { group: address.group, limit: ENTRIES_IN_FLIGHT_MAX, limitName: 'ENTRIES_IN_FLIGHT_MAX' })
   const next = nextHead(address, expected, ctx.txnIds(), changes)

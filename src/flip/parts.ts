@@ -2,7 +2,7 @@
 // puts its own in.
 import type { Clock } from '../lib/clock.ts'
 import type { FlipRecord, LeaderControl, LeaseRow } from '../model/control.ts'
-import type { Owner, SlotId } from '../model/ids.ts'
+import type { Epoch, Owner, SlotId } from '../model/ids.ts'
 import type { LeaseLimits } from './lease-watch.ts'
 import type { FlipObservation } from './precheck.ts'
 
@@ -14,6 +14,11 @@ export interface DrainReport {
   readonly entriesApplied: number
   /** Aggregates that could not be applied, with the reason. */
   readonly held: readonly { readonly slot: SlotId; readonly because: string }[]
+}
+
+export interface HeldDrain {
+  readonly go: readonly SlotId[]
+  readonly stay: readonly { readonly slot: SlotId; readonly because: string }[]
 }
 
 export interface VerifyReport {
@@ -30,6 +35,13 @@ export interface FlipParts {
   passed(marker: string, signal: AbortSignal): Promise<void>
   /** Resolves when every outbox entry of these slots is applied in PostgreSQL, or cannot be. `leases` as acked or over, looked at after the park. */
   drain(slots: readonly SlotId[], leases: readonly LeaseRow[], signal: AbortSignal): Promise<DrainReport>
+  /** False: the target has answered nothing within targetAnswerMs. */
+  targetAnswers(signal: AbortSignal): Promise<boolean>
+  /** With the target silent, from the gateways' own copies: which of these slots PostgreSQL has whole, and why the others stay. */
+  drainHeld(
+    request: { readonly slots: readonly SlotId[]; readonly epoch: Epoch; readonly leases: readonly LeaseRow[] },
+    signal: AbortSignal,
+  ): Promise<HeldDrain>
   /** What changed since the last settled check of these slots, both sides, capped. */
   verify(slots: readonly SlotId[], to: Owner, signal: AbortSignal): Promise<VerifyReport>
   /** Durable control: before a flip routes, standbys have its LSN and the target knows who owns it. */

@@ -8,11 +8,14 @@ import { precheck } from './precheck.ts'
 import { type FlipRun, STEPS, type Step } from './steps.ts'
 
 export interface FlipResult {
-  readonly flip: FlipRecord
+  /** Null: no slot may go before the target answers, `waiting` has them all. */
+  readonly flip: FlipRecord | null
   readonly steps: readonly FlipStep[]
   /** From the first parked statement possible to the new owner serving: the longest that a client can have waited. */
   readonly windowMs: number
   readonly held: readonly { readonly slot: SlotId; readonly because: string }[]
+  /** Slots that stay parked under an open flip, since the target does not answer: to be cancelled, and flipped anew when it does. */
+  readonly waiting: FlipRun['waiting']
 }
 
 /**
@@ -30,16 +33,33 @@ export async function runFlip(parts: FlipParts, to: Owner, slots: readonly SlotI
   const intent = await timed(parts, null, 'intent', () =>
     parts.control.writeIntent({ to, slots: checked.value.slots, deadlineMs: parts.limits.flipDeadlineMs }),
   )
-  const run: FlipRun = { flip: intent.value, leases: [], waitingFor: [], standing: null }
+  const run = newRun(intent.value)
   const done: FlipStep[] = [
     { step: 'precheck', ms: checked.ms, detail: checked.value.notes.join(' ') },
     { step: 'intent', ms: intent.ms, detail: intent.value.id },
   ]
   const startedMs = parts.clock.monotonicMs()
+  if (to === 'source') run.asked = askTarget(parts, run, signal)
   await runSteps(parts, run, STEPS[to], done, signal)
   const windowMs = parts.clock.monotonicMs() - startedMs
+  const { held } = checked.value
+  if (nothingGoes(run)) return { flip: null, steps: done, windowMs, held, waiting: run.waiting }
   const flip = await parts.control.finishFlip(run.flip, done)
-  return { flip, steps: done, windowMs, held: checked.value.held }
+  return { flip, steps: done, windowMs, held, waiting: run.waiting }
+}
+
+/** While the gateways empty: a flip with a target that answers does not wait for it. */
+async function askTarget(parts: FlipParts, run: FlipRun, signal: AbortSignal): Promise<void> {
+  run.answers = await parts.targetAnswers(signal)
+}
+
+function newRun(flip: FlipRecord): FlipRun {
+  return { flip, leases: [], waitingFor: [], answers: null, asked: Promise.resolve(), waiting: null, standing: null }
+}
+
+/** Its slots stay parked, all of them. */
+function nothingGoes({ flip, waiting }: FlipRun): boolean {
+  return waiting?.flip.id === flip.id
 }
 
 /** Takes up the flips that a dead leader left open: completes what is committed, cancels the rest. */
@@ -50,7 +70,7 @@ export async function resumeFlips(parts: FlipParts, signal: AbortSignal): Promis
       resumed.push(await parts.control.cancelFlip(flip, 'the controller that ran it is gone'))
       continue
     }
-    const run: FlipRun = { flip, leases: [], waitingFor: [], standing: null }
+    const run = newRun(flip)
     const done: FlipStep[] = [...flip.steps]
     const afterCommit = STEPS[flip.to].filter((step) => step.name === 'route')
     await runSteps(parts, run, afterCommit, done, signal)
@@ -66,6 +86,7 @@ async function runSteps(parts: FlipParts, run: FlipRun, steps: readonly Step[], 
   signal.addEventListener('abort', stop, { once: true })
   try {
     for (const step of steps) {
+      if (nothingGoes(run)) return
       if (!step.pointOfNoReturn) await beforeNoReturn(parts, run, step, done, deadline.signal)
       else await afterNoReturn(parts, run, step, done, deadline.signal)
     }

@@ -15,8 +15,18 @@ export interface FlipRun {
   leases: readonly LeaseRow[]
   /** Named when the deadline comes: what the step was waiting for. */
   waitingFor: readonly string[]
+  /** Whether the target answers, asked while the gateways empty; only of a flip to the source. Once false, the flip asks it for nothing. */
+  answers: boolean | null
+  asked: Promise<void>
+  /** Slots that stay parked until it answers, under their own flip; where none may go, that is this one. */
+  waiting: { readonly flip: FlipRecord; readonly stay: readonly StaysParked[] } | null
   /** Read while the gateways empty: neither changes until this flip commits. */
   standing: Promise<Standing> | null
+}
+
+export interface StaysParked {
+  readonly slot: SlotId
+  readonly because: string
 }
 
 interface Standing {
@@ -41,9 +51,12 @@ const park: Step = {
     run.flip = await parts.control.setPhase(run.flip, 'parking', signal)
     run.standing = readStanding(parts, run.flip)
     run.standing.catch(() => undefined) // looked at by the commit
-    const leases = await awaitAcks(parts, run.flip.epoch, signal, (waiting) => {
-      run.waitingFor = waiting.map((lease) => `gateway ${lease.gateway} (lease ${lease.lease}) to ack epoch ${run.flip.epoch}`)
-    })
+    const { epoch } = run.flip
+    const report = (waiting: readonly LeaseRow[]) => {
+      run.waitingFor = waiting.map((lease) => `gateway ${lease.gateway} (lease ${lease.lease}) to ack epoch ${epoch}`)
+    }
+    // With the target silent, work there does not end: what a gateway can say all the same has to do, and the drain weighs it.
+    const leases = await awaitAcks(parts, epoch, signal, report, (row) => run.answers === false && (row.partial?.epoch ?? 0) >= epoch)
     if (leases === null) return ''
     run.leases = leases
     return `${leases.filter((lease) => !lease.over).length} gateways acked, ${leases.filter((lease) => lease.over).length} leases are over`
@@ -80,6 +93,8 @@ const drainReverse: Step = {
   pointOfNoReturn: false,
   describe: () => 'apply every outbox entry of these slots to PostgreSQL, those of dead gateways included',
   async run(parts, run, signal) {
+    await run.asked
+    if (run.answers === false) return drainFromCopies(parts, run, signal)
     run.waitingFor = ['the reverse sync to apply the outboxes of these slots']
     const report = await parts.drain(run.flip.slots, run.leases, signal)
     // INV-2: also where the reverse sync itself has ended, which this flip may hear of only later.
@@ -91,11 +106,26 @@ const drainReverse: Step = {
   },
 }
 
+/** The target answers nothing (protocols.md, The flip): what the gateways hold goes back, the rest stays parked. */
+async function drainFromCopies(parts: FlipParts, run: FlipRun, signal: AbortSignal): Promise<string> {
+  const { flip, leases } = run
+  run.waitingFor = ['the copies that gateways hold to be applied']
+  const { go, stay } = await parts.drainHeld({ slots: flip.slots, epoch: flip.epoch, leases }, signal)
+  if (go.length === 0) run.waiting = { flip, stay }
+  else if (stay.length > 0) {
+    const split = await parts.control.splitFlip(flip, go)
+    run.flip = split.go
+    run.waiting = { flip: split.rest, stay }
+  }
+  return `the target does not answer: ${go.length} slots drained from what gateways hold, ${stay.length} stay parked`
+}
+
 const verify: Step = {
   name: 'verify',
   pointOfNoReturn: false,
   describe: () => 'compare on both sides what changed in these slots since their last settled check',
   async run(parts, run, signal) {
+    if (run.answers === false) return 'skipped and owed: the target does not answer'
     run.waitingFor = ['the comparison of the rows that changed last']
     const report = await parts.verify(run.flip.slots, run.flip.to, signal)
     if (report.differences > 0) {
@@ -116,7 +146,8 @@ const commit: Step = {
     `write the journal, the ownership and a new tenure in one transaction: the point of no return; owner is then the ${to}`,
   async run(parts, run) {
     const newBase = await baseOf(parts, run)
-    run.flip = await parts.control.commitFlip(run.flip, { newBase })
+    const { control } = parts
+    run.flip = await (run.answers === false ? control.commitInDebt(run.flip, { newBase }) : control.commitFlip(run.flip, { newBase }))
     return `tenure ${run.flip.epoch}, base ${newBase}`
   },
 }
@@ -127,7 +158,10 @@ const route: Step = {
   describe: () => 'once the commit is durable wherever it must be, gateways take the new owner and run what they held back',
   async run(parts, run, signal) {
     await parts.makeDurable(run.flip, signal)
-    const leases = await awaitAcks(parts, run.flip.epoch, signal, () => undefined)
+    const { epoch, slots } = run.flip
+    // Work that a silent target holds up on other slots keeps no gateway from routing these.
+    const routes = ({ partial }: LeaseRow) => partial != null && partial.epoch >= epoch && !slots.some((slot) => partial.busy.has(slot))
+    const leases = await awaitAcks(parts, epoch, signal, () => undefined, routes)
     return leases === null
       ? 'some gateways have not acked yet; they serve nothing of these slots until they do'
       : 'all gateways route to the new owner'

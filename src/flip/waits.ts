@@ -8,12 +8,13 @@ import type { FlipParts } from './parts.ts'
 /** Between looks at writers from before the fence: the service waits for them. */
 const WRITERS_LOOK_MS = 8
 
-/** Returns the lease rows as they were when all had acked or were over. Null: the signal came first; `waiting` says for whom. */
+/** Returns the lease rows as they were when all had acked, or said what `suffices`, or were over. Null: the signal came first; `waiting` says for whom. */
 export async function awaitAcks(
   parts: FlipParts,
   epoch: Epoch,
   signal: AbortSignal,
   report: (waiting: readonly LeaseRow[]) => void,
+  suffices: (row: LeaseRow) => boolean = () => false,
 ): Promise<readonly LeaseRow[] | null> {
   let sightings: Sightings = new Map()
   for (;;) {
@@ -24,7 +25,8 @@ export async function awaitAcks(
     try {
       const woken = parts.nextWake(over.signal)
       const rows = await parts.control.leases()
-      const look = lookAtLeases(rows, sightings, epoch, parts.clock.monotonicMs(), parts.limits.lease)
+      const counted = rows.map((row) => (suffices(row) ? { ...row, ackedEpoch: epoch } : row))
+      const look = lookAtLeases(counted, sightings, epoch, parts.clock.monotonicMs(), parts.limits.lease)
       sightings = look.sightings
       report(look.waiting)
       if (look.waiting.length === 0) return rows

@@ -243,6 +243,15 @@ export class FenceGate {
     return view.epoch
   }
 
+  /** Slots that hold the ack of the view up; null: none does, or nothing is to be acked. Nothing begins on the others in flip. */
+  heldUpBy(): { readonly epoch: Epoch; readonly busy: ReadonlySet<SlotId> } | null {
+    const view = this.#view
+    if (view === null || !this.#lease?.holds() || view.epoch <= this.#sealed) return null
+    const busy = new Set<SlotId>()
+    for (const [slot, epoch] of this.#mustEnd) if (this.#busy(slot, epoch)) busy.add(slot)
+    return busy.size === 0 ? null : { epoch: view.epoch, busy }
+  }
+
   /**
    * From here on open PostgreSQL transactions touch no slot in flip of this view (40001): the ack that is about to be sent says
    * that nothing of this gateway is left there. Call it in the same turn as the last look at `ackable`.

@@ -20,6 +20,7 @@ import { Descriptions } from './descriptions.ts'
 import { FenceGate, type UnroutableReads, type Work } from './fence-gate.ts'
 import { type LeaseHolder, type LeaseTimes, startLeaseHolder } from './lease-holder.ts'
 import { runParkReports } from './park-reports.ts'
+import { runPartialAcks } from './partial-acks.ts'
 import { Permissions } from './permissions.ts'
 import { Session } from './session.ts'
 import { Zones } from './zones.ts'
@@ -155,6 +156,7 @@ async function tellLeader(options: GatewayOptions, context: GatewayContext, sess
       failed: failed('a fence could not be acked'),
       signal,
     }),
+    runPartialAcks({ gate, control, executor, clock, random, failed: failed('what holds a fence up could not be told'), signal }),
     runParkReports({ gate, control, clock, random, failed: failed('parked times could not be told'), signal }),
   ])
 }

@@ -35,6 +35,19 @@ export interface FenceAck {
   readonly excused: readonly BackendId[]
 }
 
+/**
+ * What a gateway that cannot ack yet can say: nothing of its own is left on slots in flip, the busy ones excepted. With the target
+ * silent it may be the last word for long (protocols.md, The flip, Target unreachable).
+ */
+export interface PartialAck {
+  readonly epoch: Epoch
+  /** Slots on which something of an older view has not ended. */
+  readonly busy: ReadonlySet<SlotId>
+  readonly nextSequences: ReadonlyMap<number, number>
+  /** Entries that were begun and of which the gateway does not know yet what became of them: by group, sequence to slot. */
+  readonly undecided: ReadonlyMap<number, ReadonlyMap<number, SlotId>>
+}
+
 /** How long one flip held statements of a gateway back, those included that gave up waiting. */
 export interface ParkedTimes {
   /** At which the statements went on, or gave up: it belongs to the first flip whose epoch is not below it. */
@@ -62,6 +75,8 @@ export interface GatewayControl {
   /** What changed since `seen`, without renewing anything: a fraction of a renewal's price, for the pause of a flip. */
   look(seen: RoutingView): Promise<RoutingView>
   ack(ack: FenceAck): Promise<void>
+  /** Says what can be said before an ack; never stands for one. */
+  ackPartly(lease: LeaseId, partial: PartialAck): Promise<void>
   /** A figure for people: may be late, and sent again it is as once. */
   parked(report: { readonly lease: LeaseId; readonly flips: readonly ParkedTimes[] }): Promise<void>
   /** Gives the lease up: over at once. */
@@ -79,6 +94,8 @@ export interface LeaseRow {
   readonly over: boolean
   readonly nextSequences: ReadonlyMap<number, number>
   readonly excused: readonly BackendId[]
+  /** The newest partial ack. Absent or null: none. */
+  readonly partial?: PartialAck | null
 }
 
 /** Somebody who holds a lock that lets him write a mapped table. */
@@ -110,6 +127,14 @@ export interface FlipStep {
   readonly step: string
   readonly ms: number
   readonly detail: string
+}
+
+/** A slot that went back to PostgreSQL while the target did not answer: what is owed before it may go there again. */
+export interface DebtRecord {
+  readonly slot: SlotId
+  readonly flip: string
+  /** PostgreSQL's, which began with that flip. */
+  readonly tenure: Tenure
 }
 
 export interface AppliedVersion {
@@ -153,6 +178,13 @@ export interface LeaderControl {
   writeMarker(flip: FlipRecord): Promise<string>
   /** The point of no return: journal, ownership and tenure in one transaction (protocols.md, The flip, 6). */
   commitFlip(flip: FlipRecord, bases: { readonly newBase: Stamp }): Promise<FlipRecord>
+  /** The same with the target silent: its slots are a debt, recorded in the transaction that commits. */
+  commitInDebt(flip: FlipRecord, bases: { readonly newBase: Stamp }): Promise<FlipRecord>
+  /** A parked flip to the source goes on with some of its slots; the others stay parked under a flip of their own. */
+  splitFlip(flip: FlipRecord, go: readonly SlotId[]): Promise<{ readonly go: FlipRecord; readonly rest: FlipRecord }>
+  debts(): Promise<readonly DebtRecord[]>
+  /** These have been paid. */
+  settleDebts(debts: readonly DebtRecord[]): Promise<void>
   cancelFlip(flip: FlipRecord, because: string): Promise<FlipRecord>
   finishFlip(flip: FlipRecord, steps: readonly FlipStep[]): Promise<FlipRecord>
   setReadOnly(slots: readonly SlotId[], readOnly: boolean): Promise<Epoch>

@@ -47,6 +47,8 @@ export interface TargetExecutor {
   abortWaiters(slots: { has(slot: SlotId): boolean }): number
   /** Next unused sequence of each group's outbox written under the lease: part of a fence's ack. */
   nextSequences(lease: LeaseId): ReadonlyMap<number, number>
+  /** Entries begun under the lease of which it is not known yet what became of them: by group, sequence to slot. */
+  undecided(lease: LeaseId): ReadonlyMap<number, ReadonlyMap<number, SlotId>>
 }
 
 /** Counts work on the target that a fence must wait for, undecided entries included, client or no client. */

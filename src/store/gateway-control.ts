@@ -6,7 +6,7 @@ import type { LeaseId } from '../model/ids.ts'
 import type { RoutingView } from '../model/ownership.ts'
 import { WAKE_CHANNEL } from './schema-functions.ts'
 import { type Connect, openSession, type Session, type SessionOptions, type TextRow } from './session.ts'
-import { mergedView } from './view-rows.ts'
+import { mergedView, partialText } from './view-rows.ts'
 
 export interface PostgresGatewayControl extends GatewayControl {
   /** finalize has begun: PostgreSQL is not written back to any more, so no outbox entry is sent. For good once true. */
@@ -55,6 +55,9 @@ export function createGatewayControl(
       })
     },
     ending: () => ending,
+    async ackPartly(lease, partial) {
+      await (await session()).query('select switchback.ack_partly($1, $2)', [lease, partialText(partial)])
+    },
     async ack(ack) {
       await (await session()).query('select switchback.ack($1, $2, $3, $4)', ackValues(ack))
     },

@@ -13,7 +13,7 @@ import { Tenures } from '../model/tenures.ts'
 import { BEAT_MS, type Lead, type LeadershipOptions, leaderApplicationName, takeToken } from './leadership.ts'
 import { LEASE_CHANNEL } from './schema-functions.ts'
 import { isLockRefusal, openSession, type Session, type TextRow } from './session.ts'
-import { flipOf, mergedView, poisonOf, sequencesOf, tenureRecords } from './view-rows.ts'
+import { debtOf, flipOf, mergedView, partialOf, poisonOf, sequencesOf, tenureRecords } from './view-rows.ts'
 import { writersNow, writersStillThere } from './writers.ts'
 
 export interface LeaderOptions extends LeadershipOptions {
@@ -121,6 +121,13 @@ class Leader {
       writeMarker: async (flip) => (await this.#query('select switchback.write_marker($1, $2) as marker', [token, flip.id]))[0]!.marker!,
       commitFlip: (flip, bases) =>
         this.#untilFree(flip.deadlineMs, () => this.#flip('commit_flip($1, $2, $3)', [flip.id, bases.newBase.toString()])),
+      commitInDebt: (flip, bases) =>
+        this.#untilFree(flip.deadlineMs, () => this.#flip('commit_in_debt($1, $2, $3)', [flip.id, bases.newBase.toString()])),
+      splitFlip: (flip, go) => this.#splitFlip(flip, go),
+      debts: async () => (await this.#query(DEBTS)).map(debtOf),
+      settleDebts: async (debts) => {
+        await this.#query('select switchback.settle_debts($1, $2, $3)', [token, debts.map((d) => d.slot), debts.map((d) => d.tenure)])
+      },
       cancelFlip: (flip, because) => this.#untilFree(CANCEL_DEADLINE_MS, () => this.#flip('cancel_flip($1, $2, $3)', [flip.id, because])),
       finishFlip: (flip, steps) => this.#flip('finish_flip($1, $2, $3)', [flip.id, JSON.stringify(steps)]),
       setReadOnly: (slots, readOnly) => this.#setReadOnly(slots, readOnly),
@@ -164,6 +171,12 @@ class Leader {
   async #flip(call: string, values: readonly unknown[]): Promise<FlipRecord> {
     const rows = await this.#query(`select ${FLIP_COLUMNS} from switchback.${call} f`, [this.#lead.token, ...values])
     return flipOf(rows[0]!)
+  }
+
+  async #splitFlip(flip: FlipRecord, go: readonly SlotId[]): ReturnType<LeaderControl['splitFlip']> {
+    const rows = await this.#query(`select ${FLIP_COLUMNS} from switchback.split_flip($1, $2, $3) f`, [this.#lead.token, flip.id, [...go]])
+    const records = rows.map(flipOf)
+    return { go: records.find((record) => record.id === flip.id)!, rest: records.find((record) => record.id !== flip.id)! }
   }
 
   async #writeIntent(flip: Parameters<LeaderControl['writeIntent']>[0]): Promise<FlipRecord> {
@@ -253,7 +266,8 @@ class Leader {
 }
 
 const LEASES = `
-select l.id, l.gateway, l.renewals, l.acked_epoch, l.over, l.next_sequences::text as next_sequences, l.excused::text as excused
+select l.id, l.gateway, l.renewals, l.acked_epoch, l.over, l.next_sequences::text as next_sequences, l.excused::text as excused,
+       l.partial::text as partial
   from switchback.lease l order by l.opened_at, l.id`
 
 const OPEN_FLIPS = `
@@ -276,6 +290,8 @@ select coalesce(max(newest.version), 0) as version
 const POISON = `select p.key, p.slot, p.tenure, p.version, p.sqlstate, p.message, p.retrying from switchback.poison p order by p.at, p.key`
 
 const CATALOG_UNCHANGED = `select s.planned_tables is not distinct from switchback.tables_digest() as same from switchback.state s`
+
+const DEBTS = `select d.slot, d.flip, d.tenure from switchback.debt d order by d.slot`
 
 const HOLDERS = `
 select distinct l.pid, a.usename, round(extract(epoch from clock_timestamp() - a.xact_start) * 1000) as age_ms, a.query
@@ -301,6 +317,7 @@ function leaseOf(row: TextRow): LeaseRow {
     over: row.over === 't',
     nextSequences: sequencesOf(row.next_sequences!),
     excused: JSON.parse(row.excused!) as LeaseRow['excused'],
+    partial: partialOf(row['partial'] ?? null),
   }
 }
 

@@ -2,6 +2,7 @@
 // one changes what it made. Every table carries its own documentation as a comment in PostgreSQL.
 
 import { BACKFILL_UPGRADE } from './schema-backfill.ts'
+import { DEBT_UPGRADE } from './schema-debt.ts'
 import { PARKED_TABLE } from './schema-parked.ts'
 import { PROBE_TABLES } from './schema-probe.ts'
 import { WORK_TABLES } from './schema-work.ts'
@@ -166,4 +167,5 @@ comment on table switchback.poison is 'Aggregates whose next target transaction 
   // They return the end of the move too, and are made anew.
   `drop function if exists switchback.renew(text, bigint);
 drop function if exists switchback.view_since(bigint);`,
+  DEBT_UPGRADE,
 ]

@@ -5,6 +5,7 @@ import { SwitchbackError } from '../model/errors.ts'
 import { HASH_SLOTS } from '../model/key.ts'
 import type { Mapping } from '../model/mapping.ts'
 import { BACKFILL_FUNCTIONS } from './schema-backfill.ts'
+import { DEBT_FUNCTIONS } from './schema-debt.ts'
 import { DIGEST_FUNCTIONS } from './schema-digests.ts'
 import { FLIP_FUNCTIONS } from './schema-flips.ts'
 import { CONTROL_FUNCTIONS } from './schema-functions.ts'
@@ -24,7 +25,9 @@ export async function installControl(client: pg.ClientBase, options: { readonly 
     if (version === null) await client.query(`create schema switchback; comment on schema switchback is 'Control schema of Switchback'`)
     else if (version > UPGRADES.length) throw new SwitchbackError('CONTROL_NEWER', { found: version, known: UPGRADES.length })
     for (const upgrade of UPGRADES.slice(version ?? 0)) await client.query(upgrade)
-    await client.query(DIGEST_FUNCTIONS + CONTROL_FUNCTIONS + FLIP_FUNCTIONS + BACKFILL_FUNCTIONS + PARKED_FUNCTIONS + IDENTITY_FUNCTIONS)
+    await client.query(
+      DIGEST_FUNCTIONS + CONTROL_FUNCTIONS + FLIP_FUNCTIONS + BACKFILL_FUNCTIONS + PARKED_FUNCTIONS + IDENTITY_FUNCTIONS + DEBT_FUNCTIONS,
+    )
     await client.query(`revoke all on all functions in schema switchback from public; ${IDENTITY_GRANTS}`)
     if (version === null) await seed(client, mapping)
     else await client.query('update switchback.state set schema_version = $1', [UPGRADES.length])

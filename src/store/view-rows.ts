@@ -1,5 +1,5 @@
 // Promises: the control schema's text rows become the model's words here, and nowhere else.
-import type { FlipRecord, FlipState, FlipStep, PoisonRecord } from '../model/control.ts'
+import type { DebtRecord, FlipRecord, FlipState, FlipStep, PartialAck, PoisonRecord } from '../model/control.ts'
 import { NO_LSN, type Owner, parseLsn } from '../model/ids.ts'
 import { type Ownership, type Phase, type Pin, RoutingView, type TenureRecord } from '../model/ownership.ts'
 import type { TextRow } from './session.ts'
@@ -66,6 +66,37 @@ export function flipOf(row: TextRow): FlipRecord {
 
 export function sequencesOf(text: string): ReadonlyMap<number, number> {
   return new Map(Object.entries(JSON.parse(text) as Record<string, number>).map(([group, next]) => [Number(group), next]))
+}
+
+/** As `switchback.lease` keeps it. */
+interface PartialText {
+  readonly epoch: number
+  readonly busy: readonly number[]
+  readonly next: readonly (readonly [number, number])[]
+  /** Group, sequence, slot. */
+  readonly undecided: readonly (readonly [number, number, number])[]
+}
+
+export function partialText({ epoch, busy, nextSequences, undecided }: PartialAck): string {
+  const text: PartialText = {
+    epoch,
+    busy: [...busy],
+    next: [...nextSequences],
+    undecided: [...undecided].flatMap(([group, entries]) => [...entries].map(([sequence, slot]) => [group, sequence, slot] as const)),
+  }
+  return JSON.stringify(text)
+}
+
+export function partialOf(text: string | null): PartialAck | null {
+  if (text === null) return null
+  const { epoch, busy, next, undecided } = JSON.parse(text) as PartialText
+  const groups = new Map<number, Map<number, number>>()
+  for (const [group, sequence, slot] of undecided) groups.set(group, (groups.get(group) ?? new Map<number, number>()).set(sequence, slot))
+  return { epoch, busy: new Set(busy), nextSequences: new Map(next), undecided: groups }
+}
+
+export function debtOf(row: TextRow): DebtRecord {
+  return { slot: Number(row.slot), flip: row['flip']!, tenure: Number(row.tenure) }
 }
 
 export function poisonOf(row: TextRow): PoisonRecord {

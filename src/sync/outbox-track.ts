@@ -59,6 +59,14 @@ export class OutboxTrack<Item> {
     return this.#items.values()
   }
 
+  /** Sequences up to `upTo` that are neither settled nor at hand, at most so many. */
+  missing(upTo: number, max: number): number[] {
+    const missing: number[] = []
+    for (let sequence = this.knownUpTo() + 1; sequence <= upTo && missing.length < max; sequence++)
+      if (!this.#isKnown(sequence)) missing.push(sequence)
+    return missing
+  }
+
   add(sequence: number, item: Item): void {
     assert(!this.isSettled(sequence), `entry ${sequence} of ${this.id.lease} is settled already`)
     this.#items.set(sequence, item)

@@ -405,6 +405,21 @@ export class AggregateBook {
     return `whether version ${next} was committed is not known yet`
   }
 
+  /** Why what is at hand cannot all be applied without the target; null: it can, or is being applied. */
+  openBecause(aggregate: Aggregate): string | null {
+    const { applied } = aggregate
+    if (applied === null) return null
+    const standing = tenureStanding(aggregate.tenure, this.#context.options.view().ownership(aggregate.slot))
+    if (standing === 'old') return null
+    if (standing === 'ahead') return 'its tenure is not known yet'
+    const above = [...aggregate.items.keys()].filter((version) => version > applied).sort((a, b) => a - b)
+    for (const [i, version] of above.entries()) {
+      if (version !== applied + 1 + i) return `version ${applied + 1 + i} has not come, version ${version} has`
+      if (readyItem(aggregate, version) === undefined) return `whether version ${version} was committed is not known yet`
+    }
+    return null
+  }
+
   get busy(): boolean {
     return this.#applyCalls > 0 || this.#ready.length > 0 || this.#looks > 0 || this.#asking
   }

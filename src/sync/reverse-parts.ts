@@ -36,6 +36,8 @@ export interface ReverseLimits {
   readonly pollFeedAliveMs: number
   readonly pollFeedDeadMs: number
   readonly tickMs: number
+  /** With the target silent: how long a drain waits for copies that gateways have not told yet. */
+  readonly copiesWaitMs: number
   readonly positionsSaveMs: number
   /** A gap, a hole or an undecided entry older than this is an alarm (INV-6). */
   readonly waitAlarmMs: number
@@ -61,6 +63,7 @@ export const REVERSE_LIMITS: ReverseLimits = {
   pollFeedAliveMs: 5_000,
   pollFeedDeadMs: 100,
   tickMs: 25,
+  copiesWaitMs: 500,
   positionsSaveMs: 50,
   waitAlarmMs: 10_000,
   bucketsDeletedAgainMax: 8,

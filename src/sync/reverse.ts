@@ -7,6 +7,7 @@ import type { LeaseRow } from '../model/control.ts'
 import type { SettledEntry } from '../model/executor.ts'
 import type { LeaseId, SlotId } from '../model/ids.ts'
 import type { AggregateKey } from '../model/key.ts'
+import { drainHeld, type HeldReport, type HeldRequest } from './held-drain.ts'
 import { ABORTED, nameOf, untilDone } from './retry.ts'
 import { AggregateBook } from './reverse-aggregates.ts'
 import { Drain, type DrainResult } from './reverse-drain.ts'
@@ -38,6 +39,11 @@ export interface ReverseSync {
    * acked or over, looked at after the park.
    */
   drain(slots: readonly SlotId[], leases: readonly LeaseRow[], signal: AbortSignal): Promise<DrainResult>
+  /**
+   * The same with the target silent, from what gateways told: which slots are whole in PostgreSQL, which are not, and why. Ends within
+   * copiesWaitMs and what PostgreSQL takes to apply what is at hand, or when the signal aborts.
+   */
+  drainHeld(request: HeldRequest, signal: AbortSignal): Promise<HeldReport>
   /** The poison of this key has been dealt with: try again. False: it was not halted. */
   release(key: AggregateKey): boolean
   /** Aggregates held back, by slot. */
@@ -240,6 +246,25 @@ class ReverseRun implements ReverseSync {
       signal.removeEventListener('abort', end)
       if (drain !== null) this.#drains.delete(drain)
     }
+  }
+
+  async drainHeld(request: HeldRequest, signal: AbortSignal): Promise<HeldReport> {
+    while (this.#outboxes === null && !this.#stop.signal.aborted && !signal.aborted) await this.#started.next(signal)
+    const outboxes = this.#outboxes
+    const ended = AbortSignal.any([signal, this.#stop.signal])
+    if (outboxes === null || ended.aborted)
+      return { go: [], stay: request.slots.map((slot) => ({ slot, because: 'the reverse sync is not running' })) }
+    const world = {
+      clock: this.#options.clock,
+      limits: this.#limits,
+      view: this.#options.view(),
+      track: outboxes.track.bind(outboxes),
+      tracks: outboxes.tracks.bind(outboxes),
+      slotOf: this.#slotOf.bind(this),
+      halted: () => this.#aggregates.haltedList(),
+      openBecause: this.#aggregates.openBecause.bind(this.#aggregates),
+    }
+    return drainHeld(world, request, ended)
   }
 
   #drainWorld(outboxes: OutboxBook) {

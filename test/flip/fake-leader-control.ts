@@ -14,6 +14,7 @@ export interface FakeWorld {
   leases: LeaseRow[]
   writers: WaitingWriter[]
   readonly calls: string[]
+  readonly debts: SlotId[]
   stale: boolean
 }
 
@@ -24,7 +25,7 @@ export function fakeWorld(owner: Owner = 'source'): FakeWorld {
     rows.set(slot, { slot, owner, phase: 'steady', readOnly: false, epoch: 1, tenure: 1, base: 10n })
     history.push({ slot, tenure: 1, owner, base: 10n, firstLsn: lsnOf(100n) })
   }
-  return { epoch: 1, rows, history, flips: [], leases: [], writers: [], calls: [], stale: false }
+  return { epoch: 1, rows, history, flips: [], leases: [], writers: [], calls: [], debts: [], stale: false }
 }
 
 export function lease(name: string, more: Partial<LeaseRow> = {}): LeaseRow {
@@ -82,6 +83,20 @@ export function fakeControl(world: FakeWorld): LeaderControl {
         world.history.push({ slot: row.slot, tenure: epoch, owner: flip.to, base: newBase, firstLsn: lsnOf(500n) })
         return { ...row, owner: flip.to, phase: 'steady', epoch, tenure: epoch, base: newBase }
       })
+    },
+    async commitInDebt(flip, bases) {
+      world.debts.push(...flip.slots)
+      return this.commitFlip(flip, bases)
+    },
+    async splitFlip(flip, go) {
+      act('split')
+      const rest: FlipRecord = { ...flip, id: `${flip.id}-rest`, slots: flip.slots.filter((slot) => !go.includes(slot)) }
+      world.flips.push(rest)
+      return { go: replace(world, { ...flip, slots: go }), rest }
+    },
+    debts: async () => world.debts.map((slot) => ({ slot, flip: '', tenure: 1 })),
+    async settleDebts(debts) {
+      for (const { slot } of debts) world.debts.splice(world.debts.indexOf(slot), 1)
     },
     async cancelFlip(flip) {
       act('cancel')

@@ -37,6 +37,8 @@ function scene(world: FakeWorld, more: Partial<FlipParts> = {}, observed: Partia
     control: fakeControl(world),
     passed: async () => undefined,
     drain: async () => ({ drained: true, entriesApplied: 3, held: [], waitingFor: [] }),
+    targetAnswers: async () => true,
+    drainHeld: async ({ slots }) => ({ go: slots, stay: [] }),
     verify: async () => ({ rowsCompared: 2, differences: 0, notChecked: 0, firstDifference: null }),
     makeDurable: async () => undefined,
     nextWake: (signal) => clock.sleep(3_600_000, signal),
@@ -64,7 +66,7 @@ test('a flip to the target runs its steps in order, and only the commit changes 
   assert.deepEqual(world.calls, ['intent', 'parking', 'fenced', 'marker', 'commit', 'finish'])
   assert.deepEqual(owners(world).slice(0, 3), ['target/steady', 'target/steady', 'source/steady'])
   assert.deepEqual(
-    { state: flip.state, tenure: world.rows.get(0)!.tenure, untouched: world.rows.get(2)!.epoch, held },
+    { state: flip?.state, tenure: world.rows.get(0)!.tenure, untouched: world.rows.get(2)!.epoch, held },
     { state: 'routed', tenure: 4, untouched: 1, held: [] },
   )
   // INV-4: above base 10 + (wal 400 - first 100).
@@ -201,7 +203,7 @@ test('a commit whose reply was lost is completed, not cancelled (INV-7)', async 
   })
   const { flip } = await clock.run(runFlip(parts, 'target', [0], never))
   assert.deepEqual(
-    { state: flip.state, owner: world.rows.get(0)!.owner, cancelled: world.calls.includes('cancel') },
+    { state: flip?.state, owner: world.rows.get(0)!.owner, cancelled: world.calls.includes('cancel') },
     { state: 'routed', owner: 'target', cancelled: false },
   )
 })
@@ -232,4 +234,60 @@ test('the next leader cancels what had not committed and completes what had (fau
     ],
   )
   assert.deepEqual(owners(world).slice(0, 2), ['source/steady', 'target/steady'])
+})
+
+// ---- the target answers nothing (protocols.md, The flip)
+
+const SILENT: Partial<FlipParts> = {
+  targetAnswers: async () => false,
+  drain: () => Promise.reject(new Error('it asks the target')),
+  verify: () => Promise.reject(new Error('it asks the target')),
+}
+
+test('with the target silent, slots whose entries the gateways hold go back in debt, the others stay parked by name (26, 60)', async () => {
+  const world = fakeWorld('target')
+  const stay = [{ slot: 1, because: 'key 8: whether version 3 was committed is not known yet' }]
+  const { clock, parts } = scene(world, { ...SILENT, drainHeld: async () => ({ go: [0, 2], stay }) })
+  const { flip, steps, waiting } = await clock.run(runFlip(parts, 'source', [0, 1, 2], never))
+  assert.deepEqual(world.calls, ['intent', 'parking', 'split', 'commit', 'finish'])
+  assert.deepEqual(owners(world).slice(0, 4), ['source/steady', 'target/parking', 'source/steady', 'target/steady'])
+  assert.deepEqual(
+    { went: flip?.slots, debts: world.debts, parked: waiting?.flip.slots, stay: waiting?.stay },
+    { went: [0, 2], debts: [0, 2], parked: [1], stay },
+  )
+  assert.match(steps.find(({ step }) => step === 'verify')!.detail, /skipped and owed/)
+})
+
+test('with the target silent and nothing whole, everything stays parked and no debt is made', async () => {
+  const world = fakeWorld('target')
+  const stay = [{ slot: 0, because: 'gateway g has not acked' }]
+  const { clock, parts } = scene(world, { ...SILENT, drainHeld: async () => ({ go: [], stay }) })
+  const { flip, waiting } = await clock.run(runFlip(parts, 'source', [0], never))
+  assert.deepEqual(world.calls, ['intent', 'parking'])
+  assert.deepEqual([flip, waiting?.flip.slots, owners(world)[0], world.debts], [null, [0], 'target/parking', []])
+})
+
+test('a gateway that a silent target keeps from acking gives its word, and that is enough for what the drain weighs; without silence it is not', async () => {
+  const partial = { epoch: 3, busy: new Set([7]), nextSequences: new Map(), undecided: new Map() }
+  for (const answers of [false, true]) {
+    const world = fakeWorld('target')
+    world.leases = [lease('stuck', { partial })]
+    const seen: unknown[] = []
+    const { clock, parts } = scene(world, {
+      ...SILENT,
+      targetAnswers: async () => answers,
+      drainHeld: async ({ slots, epoch, leases }) => {
+        seen.push(epoch, leases)
+        return { go: slots, stay: [] }
+      },
+      nextWake: async (signal) => {
+        world.leases = world.leases.map((row) => ({ ...row, renewals: row.renewals + 1 }))
+        await clock.sleep(50, signal)
+      },
+    })
+    const flipping = clock.run(runFlip(parts, 'source', [0], never))
+    if (answers) await assert.rejects(flipping, { code: 'FLIP_CANCELLED' })
+    else assert.equal((await flipping).flip?.state, 'routed')
+    assert.equal(seen.length > 0, !answers)
+  }
 })

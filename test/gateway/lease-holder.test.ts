@@ -42,6 +42,7 @@ function world() {
       looks.push(seen.epoch)
       return new RoutingView({ epoch: seen.epoch + 1, bindingEpoch: 1, rows: [], pins: [] })
     },
+    async ackPartly() {},
     async ack() {},
     async parked() {},
     async release(lease) {

@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net'
 import { type Gateway, type GatewayOptions, startGateway } from '../../src/gateway/gateway.ts'
 import { systemClock } from '../../src/lib/clock.ts'
 import { seededRandom } from '../../src/lib/prng.ts'
-import type { FenceAck, GatewayControl, ParkedTimes, Renewal } from '../../src/model/control.ts'
+import type { FenceAck, GatewayControl, ParkedTimes, PartialAck, Renewal } from '../../src/model/control.ts'
 import { SwitchbackError } from '../../src/model/errors.ts'
 import type { LeaseHandle, TargetExecutor, TargetTransaction } from '../../src/model/executor.ts'
 import type { Owner, SlotId } from '../../src/model/ids.ts'
@@ -225,6 +225,10 @@ export class FakeExecutor implements TargetExecutor {
     return new Map<number, number>()
   }
 
+  undecided() {
+    return new Map()
+  }
+
   #apply(key: string, changes: readonly RowChange[]): void {
     for (const change of changes) {
       if (change.values === null) this.rows.delete(key)
@@ -240,6 +244,7 @@ export class FakeControl implements GatewayControl {
   reachable = true
   rightsDigest = 'rights'
   readonly acks: FenceAck[] = []
+  readonly partials: PartialAck[] = []
   readonly parkedTimes = new Map<number, ParkedTimes>()
   readonly over = new Set<string>()
   readonly #wakes = new Set<() => void>()
@@ -269,6 +274,11 @@ export class FakeControl implements GatewayControl {
   async ack(ack: FenceAck) {
     this.#reach()
     this.acks.push(ack)
+  }
+
+  async ackPartly(_lease: string, partial: PartialAck) {
+    this.#reach()
+    this.partials.push(partial)
   }
 
   async parked({ flips }: { flips: readonly ParkedTimes[] }) {

@@ -102,6 +102,14 @@ export function gatewayControl(kernel: Kernel, postgres: Postgres, host: Host): 
           }
         }),
       ),
+    ackPartly: (lease, partial) =>
+      query((backend) =>
+        postgres.onLease(backend, lease, async (row) => {
+          postgres.leasesChanged.notify()
+          const newer = !row.over && (row.partial?.epoch ?? 0) <= partial.epoch
+          return { value: undefined, change: newer ? { partial } : null }
+        }),
+      ),
     parked: async () => undefined,
     release: (lease) => query((backend) => postgres.onLease(backend, lease, async () => ({ value: undefined, change: { over: true } }))),
     onWake: (call) => listen(kernel, host, postgres.woken, call),
@@ -167,6 +175,26 @@ export function leaderControl(kernel: Kernel, postgres: Postgres, host: Host, to
         if (how.wakes) postgres.woken.notify()
       })
       return { value: next }
+    })
+  const commit = (flip: FlipRecord, { newBase }: { readonly newBase: bigint }, inDebt: boolean) =>
+    untilFree(flip.deadlineMs, () => {
+      let firstLsn: Lsn = NO_LSN
+      return move(flip.id, 'committed', {
+        again: ['committed', 'routed'],
+        from: flip.to === 'source' ? ['parking', 'fenced'] : ['fenced'],
+        before: (slots) => {
+          // Before the commit record and after the marker.
+          firstLsn = postgres.insertLsn
+          for (const slot of slots)
+            if (postgres.owned(slot).base >= newBase) kernel.violated('INV-4', `the base of slot ${slot} does not rise`)
+        },
+        owned: (slot, epoch) => {
+          postgres.own(slot, { owner: flip.to, phase: 'steady', epoch, tenure: epoch, base: newBase })
+          if (inDebt) postgres.debts.set(slot, { flip: flip.id, tenure: epoch })
+          postgres.tenures.push({ slot, tenure: epoch, owner: flip.to, base: newBase, firstLsn })
+        },
+        wakes: true,
+      })
     })
   return {
     session,
@@ -240,24 +268,30 @@ export function leaderControl(kernel: Kernel, postgres: Postgres, host: Host, to
         const content = `flip:${flip.id}:${epoch}`
         return { value: content, changes: [{ kind: 'message', prefix: 'switchback', content }] }
       }),
-    commitFlip: (flip, { newBase }) =>
-      untilFree(flip.deadlineMs, () => {
-        let firstLsn: Lsn = NO_LSN
-        return move(flip.id, 'committed', {
-          again: ['committed', 'routed'],
-          from: flip.to === 'source' ? ['parking', 'fenced'] : ['fenced'],
-          before: (slots) => {
-            // Before the commit record and after the marker.
-            firstLsn = postgres.insertLsn
-            for (const slot of slots)
-              if (postgres.owned(slot).base >= newBase) kernel.violated('INV-4', `the base of slot ${slot} does not rise`)
-          },
-          owned: (slot, epoch) => {
-            postgres.own(slot, { owner: flip.to, phase: 'steady', epoch, tenure: epoch, base: newBase })
-            postgres.tenures.push({ slot, tenure: epoch, owner: flip.to, base: newBase, firstLsn })
-          },
-          wakes: true,
+    commitFlip: (flip, bases) => commit(flip, bases, false),
+    commitInDebt: (flip, bases) => commit(flip, bases, true),
+    splitFlip: (flip, go) =>
+      act((stage) => {
+        const now = flipOf(flip.id)
+        const restId = `${flip.id}-rest`
+        const known = postgres.flips.find(({ id }) => id === restId)
+        if (known !== undefined && String(now.slots) === String(go)) return { value: { go: now, rest: known } }
+        if (now.state !== 'parking') throw new PgError('FLIP_STATE', `a split in ${now.state}`)
+        const split = { go: { ...now, slots: go }, rest: { ...now, id: restId, slots: now.slots.filter((slot) => !go.includes(slot)) } }
+        stage(() => {
+          replace(split.go)
+          postgres.flips.push(split.rest)
+          kernel.told('flip', () => `${flip.id} goes on with ${go}, the rest stays parked`)
         })
+        return { value: split }
+      }),
+    debts: () => read(() => [...postgres.debts].map(([slot, debt]) => ({ slot, ...debt }))),
+    settleDebts: (debts) =>
+      act((stage) => {
+        stage(() => {
+          for (const { slot, tenure } of debts) if (postgres.debts.get(slot)?.tenure === tenure) postgres.debts.delete(slot)
+        })
+        return { value: undefined }
       }),
     cancelFlip: (flip) =>
       untilFree(2_000, () =>

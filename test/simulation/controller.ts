@@ -1,13 +1,15 @@
 // Promises: a controller process: it takes the lead as store/leadership.ts does, resumes what a dead leader left open, and carries out the
 // operator's orders with the product's flip, syncs, drain and tenure reader.
 
+import { flipWaiting, giveUp, type Waiting } from '../../src/app/flip-waiting.ts'
+import { createTargetAnswers } from '../../src/app/target-answers.ts'
 import type { FlipParts, VerifyReport } from '../../src/flip/parts.ts'
 import { resumeFlips, runFlip } from '../../src/flip/run-flip.ts'
 import { awaitAcks } from '../../src/flip/waits.ts'
 import { Signal } from '../../src/lib/latch.ts'
 import type { LeaseRow } from '../../src/model/control.ts'
 import { hasCode, SwitchbackError } from '../../src/model/errors.ts'
-import { formatLsn, type Lsn, NO_LSN, type SlotId } from '../../src/model/ids.ts'
+import { formatLsn, type Lsn, NO_LSN, type Owner, type SlotId } from '../../src/model/ids.ts'
 import { hashSlotOf } from '../../src/model/key.ts'
 import type { RoutingView } from '../../src/model/ownership.ts'
 import { Tenures } from '../../src/model/tenures.ts'
@@ -205,6 +207,7 @@ class LeaderParts {
         outboxPageEntries: 8,
         applyBatchMax: 6,
         applyRunMax: 3,
+        copiesWaitMs: 100,
         backoff: { firstMs: 5, capMs: 80 },
       },
       clock: world.kernel.clock(host),
@@ -303,6 +306,11 @@ class LeaderParts {
       control,
       passed: (marker, signal) => this.#passed(marker, signal),
       drain: (slots, leases, signal) => this.reverse.drain(slots, leases, signal),
+      targetAnswers: createTargetAnswers(
+        { target: linkedTarget(world, host, 'sync'), key: KEYS[0]!, clock: kernel.clock(host) },
+        { targetAnswerMs: 250, silentAnswerMs: 60, againMs: 20 },
+      ),
+      drainHeld: (request, signal) => this.reverse.drainHeld(request, signal),
       // An old leader that wakes late may look at anything: its commit is refused.
       verify: async (slots) => verified(world, control.token === world.postgres.token ? slots : []),
       makeDurable: async () => undefined,
@@ -361,6 +369,34 @@ class LeaderParts {
     }
   }
 
+  /** As app/move-runner.ts: what cannot go without the target goes when it answers. */
+  async #flipAll(parts: FlipParts, to: Owner, slots: readonly SlotId[], signal: AbortSignal): Promise<void> {
+    const waiting: Waiting[] = []
+    const flipped = ({ waiting: rest }: Awaited<ReturnType<typeof runFlip>>) => {
+      if (rest !== null) waiting.push(rest)
+    }
+    try {
+      flipped(await runFlip(parts, to, slots, signal))
+      const flipAgain = async (rest: readonly SlotId[]) => flipped(await runFlip(parts, to, rest, signal))
+      await flipWaiting({ flips: parts, tell: async () => undefined, flipAgain }, waiting, signal)
+    } finally {
+      await giveUp(parts, waiting)
+    }
+  }
+
+  /** As app/debts.ts, but for the repair: in this world no row is ever lost by the store itself. */
+  async #paid(slots: readonly SlotId[]): Promise<boolean> {
+    const { world, control } = this.#options
+    const owed = (await control.debts()).filter(({ slot }) => slots.includes(slot))
+    if (owed.length === 0) return true
+    const { postgres } = world
+    // Everything before this is on the target.
+    if (postgres.confirmed < (postgres.wal.at(-1)?.endLsn ?? 0n)) return false
+    if (world.kernel.chance(0.5)) verified(world, slots)
+    await control.settleDebts(owed)
+    return true
+  }
+
   async #carryOut(job: Job, signal: AbortSignal): Promise<void> {
     const { world, control } = this.#options
     const { kernel, postgres } = world
@@ -378,7 +414,8 @@ class LeaderParts {
     try {
       // As app/arming.ts: leases of processes that died before they acked are called over.
       if (job.to === 'target' && (await awaitAcks(parts, await control.bind(), stop.signal, () => undefined)) === null) return
-      await runFlip(parts, job.to, slots, stop.signal)
+      if (job.to === 'target' && !(await this.#paid(slots))) return
+      await this.#flipAll(parts, job.to, slots, stop.signal)
       job.state = 'done'
     } catch (error) {
       // Cancelled as it was meant to be: the order is done with.

@@ -12,6 +12,7 @@ export const FAULTS = [
   'a clock jumps',
   'the target is slow',
   'a partition of the target is throttled',
+  'the target answers nothing',
 ] as const
 
 export type Fault = (typeof FAULTS)[number]

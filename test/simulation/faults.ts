@@ -47,7 +47,8 @@ export class Faults {
     const process = kernel.oneOf([...this.#gateways, ...this.#controllers])
     if (kind < 0.45) this.#lieInWait(kind < 0.25 ? (victim) => this.#kill(victim) : (victim) => this.#suspend(victim), process)
     else if (kind < 0.65) this.#cut()
-    else if (kind < 0.85) this.#throttle()
+    else if (kind < 0.8) this.#throttle()
+    else if (kind < 0.85) this.#silence()
     else if (kind < 0.9) this.#jump(process)
     else if (kind < 0.95) this.#crashPostgres()
     else this.#slowTarget()
@@ -108,6 +109,16 @@ export class Faults {
     if (!kernel.chance(0.5)) return
     const gateway = kernel.oneOf(this.#gateways)
     kernel.time.after(kernel.between(10, ms), () => !this.#stopped && (kernel.chance(0.6) ? this.#kill(gateway) : this.#suspend(gateway)))
+  }
+
+  #silence(): void {
+    const { kernel } = this.#world
+    const ms = kernel.between(200, 4_000)
+    this.#world.coverage.struck('the target answers nothing')
+    for (const { name } of [...this.#gateways, ...this.#controllers]) {
+      kernel.cut(name, 'target', ms)
+      kernel.cut('target', name, ms)
+    }
   }
 
   #jump(process: Gateway | Controller): void {

@@ -4,6 +4,7 @@ import { type CommitExecutor, createExecutor } from '../../src/commit/executor.t
 import { type Excuse, runAckLoop } from '../../src/gateway/ack-loop.ts'
 import { FenceGate, type Work } from '../../src/gateway/fence-gate.ts'
 import { type LeaseHolder, startLeaseHolder } from '../../src/gateway/lease-holder.ts'
+import { runPartialAcks } from '../../src/gateway/partial-acks.ts'
 import { SwitchbackError } from '../../src/model/errors.ts'
 import type { AggregateAddress, LeaseHandle, SettledEntry, TargetTransaction } from '../../src/model/executor.ts'
 import type { Ownership, RoutingView } from '../../src/model/ownership.ts'
@@ -105,6 +106,7 @@ export class Gateway {
       failed: () => undefined,
       signal: this.world.never,
     })
+    void runPartialAcks({ gate, control, executor, clock, random, failed: () => undefined, signal: this.world.never })
     kernel.told(this.name, () => 'starts')
   }
 

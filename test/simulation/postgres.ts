@@ -116,6 +116,8 @@ export class Postgres {
   readonly applied = new Map<string, { slot: SlotId; tenure: number; version: number; txnId: string }>()
   readonly positions = new Map<string, { group: number; lease: string; sequence: number; final: boolean }>()
   readonly jobs: Job[] = []
+  /** By slot: the tenure of PostgreSQL that began in debt. */
+  readonly debts = new Map<SlotId, { flip: string; tenure: number }>()
   epoch = 1
   token = 0
   beats = 0

@@ -142,6 +142,7 @@ test('an ack carries sequences and excused backends of its epoch, and an older o
       [63, 1],
     ]),
     excused,
+    partial: null,
   })
 })
 

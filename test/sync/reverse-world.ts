@@ -5,6 +5,7 @@ import type { Random } from '../../src/lib/prng.ts'
 import type { LeaseRow } from '../../src/model/control.ts'
 import type { SettledEntry } from '../../src/model/executor.ts'
 import { type Head, type OutboxEntry, RECENT_TRANSACTIONS, versionIn } from '../../src/model/head.ts'
+import type { SlotId } from '../../src/model/ids.ts'
 import type { RowChange } from '../../src/model/row.ts'
 import { SettledBacklog } from '../../src/sync/settled-backlog.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
@@ -24,6 +25,12 @@ export interface World {
   readonly acknowledged: Set<string>
   tell: (told: SettledEntry) => void
   delayMaxMs: number
+  /** The target answers nothing, and takes what is sent to it when it does again. */
+  silent: boolean
+}
+
+export async function untilItAnswers(world: World): Promise<void> {
+  while (world.silent) await world.clock.sleep(5)
 }
 
 export class FakeGateway {
@@ -31,6 +38,8 @@ export class FakeGateway {
   readonly backlog: SettledBacklog
   readonly #world: World
   readonly #sequences = new Map<number, number>()
+  readonly #undecided = new Map<number, Map<number, SlotId>>()
+  readonly #busy = new Map<SlotId, number>()
   dead = false
   inFlight = 0
 
@@ -63,11 +72,20 @@ export class FakeGateway {
     this.#world.leases.set(this.lease, leaseRow(this.lease, { nextSequences, ackedEpoch: 9 }))
   }
 
+  /** An ack of this epoch, or what can be said instead while work does not end. */
+  word(epoch: number): LeaseRow {
+    const nextSequences = new Map(this.#sequences)
+    if (this.#busy.size === 0) return leaseRow(this.lease, { nextSequences, ackedEpoch: epoch })
+    const undecided = new Map([...this.#undecided].map(([group, entries]) => [group, new Map(entries)]))
+    return leaseRow(this.lease, { ackedEpoch: 0, partial: { epoch, busy: new Set(this.#busy.keys()), nextSequences, undecided } })
+  }
+
   async #send(effect: () => void): Promise<void> {
     const { clock, random, delayMaxMs } = this.#world
     const late = random.next() < 0.03 ? 20 : 1
     await new Promise<void>((resolve) => {
-      clock.after(random.next() * delayMaxMs * late, () => {
+      clock.after(random.next() * delayMaxMs * late, async () => {
+        await untilItAnswers(this.#world)
         effect()
         resolve()
       })
@@ -79,6 +97,7 @@ export class FakeGateway {
     const group = this.#world.view.groupOf(entry.slot)
     const sequence = this.#sequences.get(group) ?? 1
     this.#sequences.set(group, sequence + 1)
+    this.#undecided.set(group, (this.#undecided.get(group) ?? new Map<number, SlotId>()).set(sequence, entry.slot))
     await this.#send(() => {
       const name = outboxName({ group, lease: this.lease })
       const outbox = this.#world.target.outboxes.get(name) ?? new Map<number, OutboxEntry>()
@@ -104,7 +123,9 @@ export class FakeGateway {
   }
 
   #settled(sequence: number, verdict: 'committed' | 'void', entry: OutboxEntry): void {
-    this.backlog.settled({ group: this.#world.view.groupOf(entry.slot), lease: this.lease, sequence, verdict, entry })
+    const group = this.#world.view.groupOf(entry.slot)
+    this.#undecided.get(group)?.delete(sequence)
+    this.backlog.settled({ group, lease: this.lease, sequence, verdict, entry })
   }
 
   /** Leaves the head's transaction finished, by helping if it must. */
@@ -124,11 +145,16 @@ export class FakeGateway {
 
   async transact(key: string, txnId: string): Promise<void> {
     if (this.dead) return
+    const slot = this.#world.view.slotOf(key)
     this.inFlight++
+    this.#busy.set(slot, (this.#busy.get(slot) ?? 0) + 1)
     try {
       await this.#transact(key, txnId)
     } finally {
       this.inFlight--
+      const left = this.#busy.get(slot)! - 1
+      if (left > 0) this.#busy.set(slot, left)
+      else this.#busy.delete(slot)
     }
   }
 
