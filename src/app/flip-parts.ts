@@ -1,16 +1,18 @@
 // Promises: a flip's parts over the real syncs, control schema and stores.
 
-import type { FlipParts, StepEvent } from '../flip/parts.ts'
+import type { FlipParts, FlipStandbys, StepEvent } from '../flip/parts.ts'
 import type { FlipObservation } from '../flip/precheck.ts'
 import { systemClock } from '../lib/clock.ts'
 import { Signal } from '../lib/latch.ts'
 import type { Owner, SlotId } from '../model/ids.ts'
+import { standbysNotNamed } from '../model/standby.ts'
 import { checkGuard } from '../source/guard.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
 import { type FrozenSlot, frozenSlots } from '../store/violations.ts'
 import { readStanding, stoppedSentence } from './backfill-standing.ts'
 import { leaseSettings } from './load-config.ts'
 import { slotNameOf } from './names.ts'
+import type { OwnerRecord } from './owner-record.ts'
 import type { Syncs } from './syncs.ts'
 import { type VerifyParts, verifySlots } from './verify-slots.ts'
 import type { Workspace } from './workspace.ts'
@@ -19,6 +21,8 @@ export interface FlipPartsOptions {
   readonly workspace: Workspace
   readonly control: PostgresLeaderControl
   readonly syncs: Syncs
+  readonly standbys: FlipStandbys
+  readonly ownerRecord: OwnerRecord
   readonly verify: VerifyParts
   readonly wayBackProven: () => boolean
   readonly onStep: (event: StepEvent) => void
@@ -40,7 +44,8 @@ export function flipParts(options: FlipPartsOptions): FlipParts {
     passed: (marker, signal) => syncs.passed(marker, signal),
     drain: (slots, leases, signal) => syncs.reverse.drain(slots, leases, signal),
     verify: (slots) => verifySlots(options.verify, slots),
-    makeDurable: async () => undefined,
+    standbys: options.standbys,
+    recordOwner: (flip, signal) => options.ownerRecord.write(flip, signal),
     nextWake: (signal) => woken.next(signal),
     observe: (to, slots) => observe(options, to, slots, admin, mapping),
     onStep: options.onStep,
@@ -77,8 +82,15 @@ async function observe(
     to === 'target' ? readStanding(workspace.session, slotNameOf(workspace.config.migration)).then((read) => read.standing) : null,
   ])
   const asked = new Set(slots)
-  const [guardProblems, catalogUnchanged] =
-    to === 'source' ? [[], undefined] : await Promise.all([checkGuard(admin, mapping), control.catalogUnchanged()])
+  const [guardProblems, catalogUnchanged, standbys, debts] =
+    to === 'source'
+      ? [[], undefined, [], []]
+      : await Promise.all([
+          checkGuard(admin, mapping),
+          control.catalogUnchanged(),
+          control.standbys().then(({ rows }) => standbysNotNamed(workspace.config.source.standbys ?? [], rows)),
+          options.ownerRecord.payDebt(),
+        ])
   return {
     rows: slots.map((slot) => view.ownership(slot)).filter((row) => row !== undefined),
     leases,
@@ -92,8 +104,8 @@ async function observe(
     catalogUnchanged,
     wayBackProven: options.wayBackProven(),
     openFlips: openFlips.map((flip) => flip.id),
-    debts: [],
+    debts,
     gates: [],
-    standbysNotNamed: [],
+    standbysNotNamed: standbys,
   }
 }

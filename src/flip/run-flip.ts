@@ -30,7 +30,7 @@ export async function runFlip(parts: FlipParts, to: Owner, slots: readonly SlotI
   const intent = await timed(parts, null, 'intent', () =>
     parts.control.writeIntent({ to, slots: checked.value.slots, deadlineMs: parts.limits.flipDeadlineMs }),
   )
-  const run: FlipRun = { flip: intent.value, leases: [], waitingFor: [], standing: null }
+  const run: FlipRun = { flip: intent.value, leases: [], waitingFor: [], standing: null, held: false, ended: signal }
   const done: FlipStep[] = [
     { step: 'precheck', ms: checked.ms, detail: checked.value.notes.join(' ') },
     { step: 'intent', ms: intent.ms, detail: intent.value.id },
@@ -50,7 +50,7 @@ export async function resumeFlips(parts: FlipParts, signal: AbortSignal): Promis
       resumed.push(await parts.control.cancelFlip(flip, 'the controller that ran it is gone'))
       continue
     }
-    const run: FlipRun = { flip, leases: [], waitingFor: [], standing: null }
+    const run: FlipRun = { flip, leases: [], waitingFor: [], standing: null, held: true, ended: signal }
     const done: FlipStep[] = [...flip.steps]
     const afterCommit = STEPS[flip.to].filter((step) => step.name === 'route')
     await runSteps(parts, run, afterCommit, done, signal)
@@ -86,17 +86,8 @@ async function beforeNoReturn(parts: FlipParts, run: FlipRun, step: Step, done: 
 }
 
 async function afterNoReturn(parts: FlipParts, run: FlipRun, step: Step, done: FlipStep[], signal: AbortSignal): Promise<void> {
-  const work = async () => {
-    if (step.name !== 'commit') {
-      // What is committed is routed however late it is: its own bound, not the flip's.
-      const bound = new AbortController()
-      const disarm = parts.clock.after(parts.limits.routeDeadlineMs, () => bound.abort())
-      return step.run(parts, run, bound.signal).finally(disarm)
-    }
-    return step.run(parts, run, signal)
-  }
   try {
-    const { ms, value } = await timed(parts, run.flip.id, step.name, work)
+    const { ms, value } = await timed(parts, run.flip.id, step.name, () => step.run(parts, run, signal))
     done.push({ step: step.name, ms, detail: value })
   } catch (error) {
     // A commit that threw may have happened: only the journal knows. One that it refused (catalog, locks) has not.

@@ -152,7 +152,9 @@ export interface LeaderControl {
   /** A transactional marker in the WAL; returns its content, which the forward sync reports as passed. */
   writeMarker(flip: FlipRecord): Promise<string>
   /** The point of no return: journal, ownership and tenure in one transaction (protocols.md, The flip, 6). */
-  commitFlip(flip: FlipRecord, bases: { readonly newBase: Stamp }): Promise<FlipRecord>
+  commitFlip(flip: FlipRecord, commit: { readonly newBase: Stamp; readonly held: boolean }): Promise<FlipRecord>
+  /** Of a held commit: its slots become steady at a fresh epoch. Without effect where it was not held. */
+  releaseFlip(flip: FlipRecord): Promise<FlipRecord>
   cancelFlip(flip: FlipRecord, because: string): Promise<FlipRecord>
   finishFlip(flip: FlipRecord, steps: readonly FlipStep[]): Promise<FlipRecord>
   setReadOnly(slots: readonly SlotId[], readOnly: boolean): Promise<Epoch>
