@@ -1,11 +1,12 @@
 // Promises: a flip's parts over the real syncs, control schema and stores.
 
-import type { FlipParts, StepEvent } from '../flip/parts.ts'
+import type { FlipParts, FlipStandbys, StepEvent } from '../flip/parts.ts'
 import type { FlipObservation } from '../flip/precheck.ts'
 import { systemClock } from '../lib/clock.ts'
 import { Signal } from '../lib/latch.ts'
 import type { Owner, SlotId } from '../model/ids.ts'
 import type { AggregateKey } from '../model/key.ts'
+import { standbysNotNamed } from '../model/standby.ts'
 import type { Target } from '../model/target.ts'
 import { checkGuard } from '../source/guard.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
@@ -14,6 +15,7 @@ import { readStanding, stoppedSentence } from './backfill-standing.ts'
 import { debtSentences } from './debts.ts'
 import { leaseSettings } from './load-config.ts'
 import { slotNameOf } from './names.ts'
+import type { OwnerRecord } from './owner-record.ts'
 import type { Syncs } from './syncs.ts'
 import { createTargetAnswers } from './target-answers.ts'
 import { type VerifyParts, verifySlots } from './verify-slots.ts'
@@ -23,6 +25,8 @@ export interface FlipPartsOptions {
   readonly workspace: Workspace
   readonly control: PostgresLeaderControl
   readonly syncs: Syncs
+  readonly standbys: FlipStandbys
+  readonly ownerRecord: OwnerRecord
   readonly verify: VerifyParts
   readonly target: Target
   /** An aggregate that may be asked for at any time. */
@@ -49,7 +53,8 @@ export function flipParts(options: FlipPartsOptions): FlipParts {
     targetAnswers: createTargetAnswers({ target: options.target, key: options.probeKey, clock: systemClock }),
     drainHeld: (request, signal) => syncs.reverse.drainHeld(request, signal),
     verify: (slots) => verifySlots(options.verify, slots),
-    makeDurable: async () => undefined,
+    standbys: options.standbys,
+    recordOwner: (flip, signal) => options.ownerRecord.write(flip, signal),
     nextWake: (signal) => woken.next(signal),
     observe: (to, slots) => observe(options, to, slots, admin, mapping),
     onStep: options.onStep,
@@ -87,8 +92,15 @@ async function observe(
     to === 'target' ? readStanding(workspace.session, slotNameOf(workspace.config.migration)).then((read) => read.standing) : null,
   ])
   const asked = new Set(slots)
-  const [guardProblems, catalogUnchanged] =
-    to === 'source' ? [[], undefined] : await Promise.all([checkGuard(admin, mapping), control.catalogUnchanged()])
+  const [guardProblems, catalogUnchanged, standbys, owed] =
+    to === 'source'
+      ? [[], undefined, [], []]
+      : await Promise.all([
+          checkGuard(admin, mapping),
+          control.catalogUnchanged(),
+          control.standbys().then(({ rows }) => standbysNotNamed(workspace.config.source.standbys ?? [], rows)),
+          options.ownerRecord.payDebt(),
+        ])
   return {
     rows: slots.map((slot) => view.ownership(slot)).filter((row) => row !== undefined),
     leases,
@@ -102,8 +114,8 @@ async function observe(
     catalogUnchanged,
     wayBackProven: options.wayBackProven(),
     openFlips: openFlips.map((flip) => flip.id),
-    debts: debtSentences(debts),
+    debts: [...debtSentences(debts), ...owed],
     gates: [],
-    standbysNotNamed: [],
+    standbysNotNamed: standbys,
   }
 }

@@ -31,7 +31,7 @@ async function runJob(parts: JobLoopParts, job: Job, signal: AbortSignal): Promi
     await jobs.begin(job.id, token)
     await carryOut(parts, job, held.signal)
   } catch (error) {
-    if (hasCode(error, 'TOKEN_STALE', 'CONTROL_UNREACHABLE')) throw error
+    if (hasCode(error, 'TOKEN_STALE', 'CONTROL_UNREACHABLE', 'FLIP_UNROUTED')) throw error
     if (hasCode(error, 'JOB_OVER') || held.signal.aborted) return
     const because =
       error instanceof SwitchbackError ? `${error.message} ${error.remedy}` : error instanceof Error ? error.message : String(error)

@@ -28,9 +28,11 @@ import { flipParts } from './flip-parts.ts'
 import { runJobs } from './job-loop.ts'
 import { applierRoleOf, originNameOf } from './names.ts'
 import { openWorkspaceTarget } from './open-parts.ts'
+import { type OwnerRecord, openOwnerRecord } from './owner-record.ts'
 import { openProbe, type Probe } from './probe.ts'
 import { PROBE_SLOT, withProbe } from './probe-mapping.ts'
 import { openSourceQuery } from './source-query.ts'
+import { type StandbyWatch, watchStandbys } from './standby-watch.ts'
 import { openSyncs, type Syncs } from './syncs.ts'
 import { checkRecentRows, type VerifyParts } from './verify-slots.ts'
 import { reopenWorkspace, type Workspace } from './workspace.ts'
@@ -125,9 +127,19 @@ async function leadOn(begun: ControllerOptions, control: PostgresLeaderControl, 
     })
     const ownOrigins = new Set([originNameOf(workspace.config.migration)])
     const probe = await openProbe({ session: workspace.session, target, mapping, token: control.token, log: options.log })
-    syncs = await openSyncs({ workspace, control, source, target, applier, ownOrigins, probe, log: options.log })
+    const standbys = await watchStandbys({ source: workspace.config.source, control, clock: systemClock, log: options.log })
+    const ownerRecord = openOwnerRecord({
+      session: workspace.session,
+      control,
+      target,
+      clock: systemClock,
+      random: systemRandom,
+      log: options.log,
+    })
+    await ownerRecord.check()
+    syncs = await openSyncs({ workspace, control, source, target, applier, ownOrigins, probe, standbys, log: options.log })
     options.onLead?.(control.token)
-    await workAsLeader(options, control, syncs, target, probe, signal)
+    await workAsLeader(options, { control, syncs, store: target, probe, standbys, ownerRecord }, signal)
   } finally {
     await syncs?.close()
     await applier?.close()
@@ -157,15 +169,18 @@ async function prepared(target: Target, mapping: Mapping, bound: boolean, log: L
   }
 }
 
-async function workAsLeader(
-  options: ControllerOptions,
-  control: PostgresLeaderControl,
-  syncs: Syncs,
-  store: Target,
-  probe: Probe,
-  signal: AbortSignal,
-): Promise<void> {
+interface Led {
+  readonly control: PostgresLeaderControl
+  readonly syncs: Syncs
+  readonly store: Target
+  readonly probe: Probe
+  readonly standbys: StandbyWatch
+  readonly ownerRecord: OwnerRecord
+}
+
+async function workAsLeader(options: ControllerOptions, led: Led, signal: AbortSignal): Promise<void> {
   const { workspace, log } = options
+  const { control, syncs, store, probe, standbys, ownerRecord } = led
   const query = openSourceQuery({ url: workspace.url, applicationName: leaderApplicationName(control.token, 'verify') })
   const target = targetReader(store, PARITY_SEGMENTS)
   const verify: VerifyParts = { mapping: workspace.mapping, source: sourceParityReader(query.query), target, recent: syncs.recent }
@@ -173,6 +188,8 @@ async function workAsLeader(
     workspace,
     control,
     syncs,
+    standbys,
+    ownerRecord,
     verify,
     target: store,
     probeKey: probe.key,
@@ -186,6 +203,7 @@ async function workAsLeader(
   const ended = new AbortController()
   const work = [
     syncs.run(stop.signal),
+    standbys.run(stop.signal),
     probe.run(AbortSignal.any([stop.signal, ended.signal])),
     keepLeasesFew(workspace, control.token, stop.signal),
     report(workspace, control.token, syncs, probe, stop.signal),

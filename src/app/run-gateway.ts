@@ -14,11 +14,12 @@ import { connectSource } from '../source/connect.ts'
 import { startParser } from '../sql/parse.ts'
 import { createPlanner } from '../sql/planner.ts'
 import { readEndpoint } from '../store/endpoint.ts'
-import { createGatewayControl } from '../store/gateway-control.ts'
+import { createGatewayControl, GATEWAY_APPLICATION } from '../store/gateway-control.ts'
 import { controlConnector } from '../store/session.ts'
 import { type FeedClient, startFeedClient } from './feed-client.ts'
 import { GATEWAY_LIMITS, leaseSettings } from './load-config.ts'
 import { openWorkspaceTarget } from './open-parts.ts'
+import { ownedConnector } from './owner-guard.ts'
 import type { Workspace } from './workspace.ts'
 
 export interface GatewayRunOptions {
@@ -38,11 +39,19 @@ export interface RunningGateway {
 
 const DEFAULT_PORT = 6432
 
-/** @throws PORT_UNAVAILABLE, TARGET_UNREACHABLE. */
+/** @throws PORT_UNAVAILABLE, TARGET_UNREACHABLE, POSTGRES_CHANGED. */
 export async function runGateway(options: GatewayRunOptions): Promise<RunningGateway> {
   const { workspace, env, name, log } = options
   const { config, mapping, url } = workspace
   const target = await openWorkspaceTarget(workspace, env)
+  const connect = ownedConnector(controlConnector({ connectionString: url }), target, systemClock)
+  try {
+    // Said at the start, and not only by a lease that never comes.
+    await (await connect(GATEWAY_APPLICATION)).end()
+  } catch (error) {
+    await target.close()
+    throw error
+  }
   const limits = { ...GATEWAY_LIMITS, ...config.gateway?.limits }
   const catalog = await liveCatalog(workspace, log)
   const parser = await startParser()
@@ -52,7 +61,7 @@ export async function runGateway(options: GatewayRunOptions): Promise<RunningGat
     parser,
     limits: { cacheBytes: limits.planCacheBytes, sqlBytesMax: limits.sqlBytesMax },
   })
-  const control = createGatewayControl({ connect: controlConnector({ connectionString: url }) })
+  const control = createGatewayControl({ connect })
   const feed = startFeedClient({ gateway: name, endpoint: () => readEndpoint(workspace.session), clock: systemClock, random: systemRandom })
   const listen = { host: options.host ?? config.gateway?.host ?? '127.0.0.1', port: options.port ?? config.gateway?.port ?? DEFAULT_PORT }
   const closeParts = async () => {

@@ -6,6 +6,7 @@ import { readParked } from '../store/parked.ts'
 import { listPoison } from '../store/poison.ts'
 import { readReport } from '../store/reports.ts'
 import type { Session } from '../store/session.ts'
+import { type Struck, struckStandbys } from '../store/standbys.ts'
 import { countViolations, frozenSlots } from '../store/violations.ts'
 import { type BackfillStanding, readStanding, stoppedSentence } from './backfill-standing.ts'
 
@@ -49,6 +50,8 @@ export interface Status {
   readonly debts: readonly { readonly slot: number; readonly flip: string }[]
   /** Slots that PostgreSQL took a write to while the target owned them: they do not go to the target. */
   readonly frozenSlots: readonly { readonly slot: number; readonly lsn: string }[]
+  /** Named standbys that were silent for too long: flips do not wait for them. */
+  readonly standbysStruckOff: readonly Struck[]
   readonly readyForCanary: boolean
   readonly notReadyBecause: readonly string[]
 }
@@ -120,6 +123,7 @@ export async function readStatus(session: Session, slotName: string): Promise<St
     })),
     violations: await countViolations(session),
     frozenSlots: frozen,
+    standbysStruckOff: await struckStandbys(session),
     readyForCanary: because.length === 0,
     notReadyBecause: because,
   }

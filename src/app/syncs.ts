@@ -2,6 +2,7 @@
 // backfill is done, and may stand still; the reverse sync runs from the first moment on, so that keys can always go back.
 import { randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
+import type { FlipStandbys } from '../flip/parts.ts'
 import { systemClock } from '../lib/clock.ts'
 import { systemRandom } from '../lib/prng.ts'
 import type { LeaseRow, ReverseApplier } from '../model/control.ts'
@@ -49,6 +50,7 @@ export interface SyncsOptions {
   readonly applier: ReverseApplier
   readonly ownOrigins: ReadonlySet<string>
   readonly probe: Probe
+  readonly standbys: FlipStandbys
   readonly log: Logger
 }
 
@@ -80,6 +82,7 @@ export async function openSyncs(options: SyncsOptions): Promise<Syncs> {
     refreshView: () => void refresh().catch(() => undefined),
     poison: (await control.poison()).filter((poison) => !poison.retrying),
     onAlarm: (alarm) => log.warn({ alarm }, 'the reverse sync waits'),
+    awaitFlushed: (signal) => options.standbys.awaitFlushed(signal),
     onPositions: (positions) => feed?.positions(positions),
     clock: systemClock,
     random: systemRandom,

@@ -61,6 +61,10 @@ function tellStatus(status: Status): string[] {
     ...(status.frozenSlots.length > 0
       ? [`Frozen, not to go to the target: slots ${status.frozenSlots.map(({ slot, lsn }) => `${slot} (since ${lsn})`).join(', ')}.`]
       : []),
+    ...status.standbysStruckOff.map(
+      ({ name, at }) =>
+        `Standby ${name} was silent and is struck off since ${at}: flips do not wait for it. Do not promote it before it is back.`,
+    ),
     status.readyForCanary ? 'Ready for a canary.' : `Not ready for a canary: ${status.notReadyBecause.join(' ')}`,
   ]
 }

@@ -44,8 +44,9 @@ export interface FlipParts {
   ): Promise<HeldDrain>
   /** What changed since the last settled check of these slots, both sides, capped. */
   verify(slots: readonly SlotId[], to: Owner, signal: AbortSignal): Promise<VerifyReport>
-  /** Durable control: before a flip routes, standbys have its LSN and the target knows who owns it. */
-  makeDurable(flip: FlipRecord, signal: AbortSignal): Promise<void>
+  readonly standbys: FlipStandbys
+  /** Durable control: before a flip routes, the target knows which PostgreSQL owns it. Throws: the flip stays open, and committed. */
+  recordOwner(flip: FlipRecord, signal: AbortSignal): Promise<void>
   /** Resolves at the next sign that a lease row may have changed. */
   nextWake(signal: AbortSignal): Promise<void>
   observe(to: Owner, slots: readonly SlotId[]): Promise<FlipObservation>
@@ -53,6 +54,14 @@ export interface FlipParts {
   onStep(event: StepEvent): void
   readonly clock: Clock
   readonly limits: FlipLimits
+}
+
+/** Those of the configuration, without those struck off. */
+export interface FlipStandbys {
+  /** A commit is held until they have it. */
+  any(): boolean
+  /** Returns whom it still waited for when the signal came; none: what was committed before the call is flushed on all of them. */
+  awaitFlushed(signal: AbortSignal): Promise<readonly string[]>
 }
 
 export interface StepEvent {

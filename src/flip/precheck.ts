@@ -67,7 +67,9 @@ function checkToTarget(o: FlipObservation, limits: { readonly forwardLagMaxMs: n
   for (const debt of o.debts) blockers.push(`A debt is open: ${debt}.`)
   for (const gate of o.gates) if (!gate.holds) blockers.push(`Gate ${gate.name} does not hold: ${gate.because}.`)
   if (o.standbysNotNamed.length > 0)
-    blockers.push(`These standbys follow PostgreSQL and are not named in the configuration: ${o.standbysNotNamed.join(', ')}.`)
+    blockers.push(
+      `These standbys follow PostgreSQL and are not named in the configuration: ${o.standbysNotNamed.join(', ')}. Name each in source.standbys, or detach it.`,
+    )
   const notes = o.gates.length === 0 ? ['No gates are configured.'] : []
   return { blockers, notes, slots: o.rows.filter((row) => row.owner === 'source').map((row) => row.slot), held: [] }
 }

@@ -33,7 +33,7 @@ export async function runFlip(parts: FlipParts, to: Owner, slots: readonly SlotI
   const intent = await timed(parts, null, 'intent', () =>
     parts.control.writeIntent({ to, slots: checked.value.slots, deadlineMs: parts.limits.flipDeadlineMs }),
   )
-  const run = newRun(intent.value)
+  const run = newRun(intent.value, { held: false, ended: signal })
   const done: FlipStep[] = [
     { step: 'precheck', ms: checked.ms, detail: checked.value.notes.join(' ') },
     { step: 'intent', ms: intent.ms, detail: intent.value.id },
@@ -53,8 +53,8 @@ async function askTarget(parts: FlipParts, run: FlipRun, signal: AbortSignal): P
   run.answers = await parts.targetAnswers(signal)
 }
 
-function newRun(flip: FlipRecord): FlipRun {
-  return { flip, leases: [], waitingFor: [], answers: null, asked: Promise.resolve(), waiting: null, standing: null }
+function newRun(flip: FlipRecord, { held, ended }: Pick<FlipRun, 'held' | 'ended'>): FlipRun {
+  return { flip, leases: [], waitingFor: [], answers: null, asked: Promise.resolve(), waiting: null, standing: null, held, ended }
 }
 
 /** Its slots stay parked, all of them. */
@@ -70,7 +70,7 @@ export async function resumeFlips(parts: FlipParts, signal: AbortSignal): Promis
       resumed.push(await parts.control.cancelFlip(flip, 'the controller that ran it is gone'))
       continue
     }
-    const run = newRun(flip)
+    const run = newRun(flip, { held: true, ended: signal })
     const done: FlipStep[] = [...flip.steps]
     const afterCommit = STEPS[flip.to].filter((step) => step.name === 'route')
     await runSteps(parts, run, afterCommit, done, signal)
@@ -107,17 +107,8 @@ async function beforeNoReturn(parts: FlipParts, run: FlipRun, step: Step, done: 
 }
 
 async function afterNoReturn(parts: FlipParts, run: FlipRun, step: Step, done: FlipStep[], signal: AbortSignal): Promise<void> {
-  const work = async () => {
-    if (step.name !== 'commit') {
-      // What is committed is routed however late it is: its own bound, not the flip's.
-      const bound = new AbortController()
-      const disarm = parts.clock.after(parts.limits.routeDeadlineMs, () => bound.abort())
-      return step.run(parts, run, bound.signal).finally(disarm)
-    }
-    return step.run(parts, run, signal)
-  }
   try {
-    const { ms, value } = await timed(parts, run.flip.id, step.name, work)
+    const { ms, value } = await timed(parts, run.flip.id, step.name, () => step.run(parts, run, signal))
     done.push({ step: step.name, ms, detail: value })
   } catch (error) {
     // A commit that threw may have happened: only the journal knows. One that it refused (catalog, locks) has not.

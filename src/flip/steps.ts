@@ -22,6 +22,10 @@ export interface FlipRun {
   waiting: { readonly flip: FlipRecord; readonly stay: readonly StaysParked[] } | null
   /** Read while the gateways empty: neither changes until this flip commits. */
   standing: Promise<Standing> | null
+  /** The commit is held, or may be: whoever resumes a flip cannot know. */
+  held: boolean
+  /** The end of this leader: what is committed is not given up for a deadline. */
+  readonly ended: AbortSignal
 }
 
 export interface StaysParked {
@@ -67,12 +71,12 @@ const fence: Step = {
   name: 'fence',
   pointOfNoReturn: false,
   describe: () =>
-    'set the slots to fenced in PostgreSQL, so that it refuses every writer, and wait for writers from before the fence to end',
+    'set the slots to fenced in PostgreSQL, so that it refuses every writer, and wait for writers from before the fence to end, and for named standbys to have the fence',
   async run(parts, run, signal) {
     run.flip = await parts.control.setPhase(run.flip, 'fenced', signal)
-    const writers = await awaitWriters(parts, run.leases, signal)
-    run.waitingFor = writers.map(describeWriter)
-    return writers.length === 0 ? 'no writer from before the fence is left' : ''
+    const [writers, behind] = await Promise.all([awaitWriters(parts, run.leases, signal), parts.standbys.awaitFlushed(signal)])
+    run.waitingFor = [...writers.map(describeWriter), ...behind.map(describeStandby)]
+    return run.waitingFor.length === 0 ? 'no writer from before the fence is left' : ''
   },
 }
 
@@ -96,7 +100,11 @@ const drainReverse: Step = {
     await run.asked
     if (run.answers === false) return drainFromCopies(parts, run, signal)
     run.waitingFor = ['the reverse sync to apply the outboxes of these slots']
-    const report = await parts.drain(run.flip.slots, run.leases, signal)
+    const [report, behind] = await Promise.all([
+      parts.drain(run.flip.slots, run.leases, signal),
+      parts.standbys.awaitFlushed(signal), // the parking counts only there too
+    ])
+    if (behind.length > 0) run.waitingFor = behind.map(describeStandby)
     // INV-2: also where the reverse sync itself has ended, which this flip may hear of only later.
     if (!report.drained) throw new SwitchbackError('FLIP_DEADLINE', { flip: run.flip.id, step: 'drain', waitingFor: report.waitingFor })
     if (report.held.length > 0) {
@@ -110,7 +118,11 @@ const drainReverse: Step = {
 async function drainFromCopies(parts: FlipParts, run: FlipRun, signal: AbortSignal): Promise<string> {
   const { flip, leases } = run
   run.waitingFor = ['the copies that gateways hold to be applied']
-  const { go, stay } = await parts.drainHeld({ slots: flip.slots, epoch: flip.epoch, leases }, signal)
+  const [{ go, stay }, behind] = await Promise.all([
+    parts.drainHeld({ slots: flip.slots, epoch: flip.epoch, leases }, signal),
+    parts.standbys.awaitFlushed(signal), // the parking counts only there too
+  ])
+  if (behind.length > 0) run.waitingFor = behind.map(describeStandby)
   if (go.length === 0) run.waiting = { flip, stay }
   else if (stay.length > 0) {
     const split = await parts.control.splitFlip(flip, go)
@@ -146,8 +158,10 @@ const commit: Step = {
     `write the journal, the ownership and a new tenure in one transaction: the point of no return; owner is then the ${to}`,
   async run(parts, run) {
     const newBase = await baseOf(parts, run)
+    run.held = parts.standbys.any()
     const { control } = parts
-    run.flip = await (run.answers === false ? control.commitInDebt(run.flip, { newBase }) : control.commitFlip(run.flip, { newBase }))
+    const commit = { newBase, held: run.held }
+    run.flip = await (run.answers === false ? control.commitInDebt(run.flip, commit) : control.commitFlip(run.flip, commit))
     return `tenure ${run.flip.epoch}, base ${newBase}`
   },
 }
@@ -156,12 +170,14 @@ const route: Step = {
   name: 'route',
   pointOfNoReturn: true,
   describe: () => 'once the commit is durable wherever it must be, gateways take the new owner and run what they held back',
-  async run(parts, run, signal) {
-    await parts.makeDurable(run.flip, signal)
-    const { epoch, slots } = run.flip
-    // Work that a silent target holds up on other slots keeps no gateway from routing these.
-    const routes = ({ partial }: LeaseRow) => partial != null && partial.epoch >= epoch && !slots.some((slot) => partial.busy.has(slot))
-    const leases = await awaitAcks(parts, epoch, signal, () => undefined, routes)
+  async run(parts, run) {
+    if (run.held) {
+      const behind = await parts.standbys.awaitFlushed(run.ended)
+      if (behind.length > 0) throw new SwitchbackError('FLIP_UNROUTED', { flip: run.flip.id, waitingFor: behind.map(describeStandby) })
+    }
+    await parts.recordOwner(run.flip, run.ended)
+    if (run.held) run.flip = await parts.control.releaseFlip(run.flip)
+    const leases = await acksInTime(parts, run)
     return leases === null
       ? 'some gateways have not acked yet; they serve nothing of these slots until they do'
       : 'all gateways route to the new owner'
@@ -178,6 +194,20 @@ export const STEPS: Record<Owner, readonly Step[]> = {
 /** What `--dry-run` prints. */
 export function describeFlip(slots: readonly SlotId[], to: Owner): string[] {
   return [...STEPS[to].map((step, i) => `${i + 1}. ${step.name}: ${step.describe(slots, to)}`), `(${cancel})`]
+}
+
+/** What is committed is routed however late it is: its own bound, not the flip's. */
+async function acksInTime(parts: FlipParts, run: FlipRun): Promise<readonly LeaseRow[] | null> {
+  const bound = new AbortController()
+  const disarm = parts.clock.after(parts.limits.routeDeadlineMs, () => bound.abort())
+  const { epoch, slots } = run.flip
+  // Work that a silent target holds up on other slots keeps no gateway from routing these.
+  const routes = ({ partial }: LeaseRow) => partial != null && partial.epoch >= epoch && !slots.some((slot) => partial.busy.has(slot))
+  return awaitAcks(parts, epoch, bound.signal, () => undefined, routes).finally(disarm)
+}
+
+function describeStandby(name: string): string {
+  return `standby ${name} to flush what was committed`
 }
 
 async function readStanding(parts: FlipParts, flip: FlipRecord): Promise<Standing> {

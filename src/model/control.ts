@@ -177,14 +177,16 @@ export interface LeaderControl {
   /** A transactional marker in the WAL; returns its content, which the forward sync reports as passed. */
   writeMarker(flip: FlipRecord): Promise<string>
   /** The point of no return: journal, ownership and tenure in one transaction (protocols.md, The flip, 6). */
-  commitFlip(flip: FlipRecord, bases: { readonly newBase: Stamp }): Promise<FlipRecord>
+  commitFlip(flip: FlipRecord, commit: { readonly newBase: Stamp; readonly held: boolean }): Promise<FlipRecord>
   /** The same with the target silent: its slots are a debt, recorded in the transaction that commits. */
-  commitInDebt(flip: FlipRecord, bases: { readonly newBase: Stamp }): Promise<FlipRecord>
+  commitInDebt(flip: FlipRecord, commit: { readonly newBase: Stamp; readonly held: boolean }): Promise<FlipRecord>
   /** A parked flip to the source goes on with some of its slots; the others stay parked under a flip of their own. */
   splitFlip(flip: FlipRecord, go: readonly SlotId[]): Promise<{ readonly go: FlipRecord; readonly rest: FlipRecord }>
   debts(): Promise<readonly DebtRecord[]>
   /** These have been paid. */
   settleDebts(debts: readonly DebtRecord[]): Promise<void>
+  /** Of a held commit: its slots become steady at a fresh epoch. Without effect where it was not held. */
+  releaseFlip(flip: FlipRecord): Promise<FlipRecord>
   cancelFlip(flip: FlipRecord, because: string): Promise<FlipRecord>
   finishFlip(flip: FlipRecord, steps: readonly FlipStep[]): Promise<FlipRecord>
   setReadOnly(slots: readonly SlotId[], readOnly: boolean): Promise<Epoch>

@@ -37,7 +37,7 @@ export interface MigrationConfig {
     readonly urlEnv: string
     /** Standbys that may be promoted: application_name of each (protocols.md, Durable control). */
     readonly standbys?: readonly string[]
-    /** Accepted, without effect until durable control is built (protocols.md, Durable control). */
+    /** A named standby that is silent for so long is struck off: flips wait only for the others. 30 000 by default. */
     readonly standbyLostMs?: number
   }
   readonly target: TargetConfig

@@ -6,13 +6,14 @@ import { type Clock, systemClock } from '../lib/clock.ts'
 import { type Random, systemRandom } from '../lib/prng.ts'
 import type { FlipRecord, LeaderControl, LeaseRow } from '../model/control.ts'
 import { SwitchbackError } from '../model/errors.ts'
-import { type Epoch, type Lsn, NO_LSN, parseLsn, type SlotId } from '../model/ids.ts'
+import { type Epoch, NO_LSN, parseLsn, type SlotId } from '../model/ids.ts'
 import type { AggregateKey } from '../model/key.ts'
 import type { RoutingView } from '../model/ownership.ts'
 import { Tenures } from '../model/tenures.ts'
 import { BEAT_MS, type Lead, type LeadershipOptions, leaderApplicationName, takeToken } from './leadership.ts'
 import { LEASE_CHANNEL } from './schema-functions.ts'
 import { isLockRefusal, openSession, type Session, type TextRow } from './session.ts'
+import { readStandbys, STRUCK_OFF, type StandbysSeen, type Struck, struckStandbys, TAKEN_BACK } from './standbys.ts'
 import { debtOf, flipOf, mergedView, partialOf, poisonOf, sequencesOf, tenureRecords } from './view-rows.ts'
 import { writersNow, writersStillThere } from './writers.ts'
 
@@ -20,12 +21,6 @@ export interface LeaderOptions extends LeadershipOptions {
   /** Called once when this controller leads no more: it stops all its engines. */
   readonly onLost: (error: Error) => void
   readonly random?: Random
-}
-
-export interface StandbyRow {
-  readonly name: string
-  readonly state: string
-  readonly flushLsn: Lsn
 }
 
 /** What the composition needs beyond the flip's contract. */
@@ -38,7 +33,11 @@ export interface PostgresLeaderControl extends LeaderControl {
   splitPin(key: AggregateKey): Promise<SlotId>
   /** A decision that is no flip: a standby struck off, a debt. */
   journal(kind: string, detail: Readonly<Record<string, unknown>>): Promise<void>
-  standbys(): Promise<readonly StandbyRow[]>
+  standbys(): Promise<StandbysSeen>
+  /** Named standbys that flips do not wait for any more. */
+  struck(): Promise<readonly Struck[]>
+  strikeOff(name: string, silentMs: number): Promise<void>
+  takeBack(name: string): Promise<void>
 }
 
 const ROWS_BACKOFF = { firstMs: 2, capMs: 50 }
@@ -119,10 +118,11 @@ class Leader {
       waitSet: async (excused) => writersNow(this.#live(), excused),
       stillThere: async (writers) => writersStillThere(this.#live(), writers),
       writeMarker: async (flip) => (await this.#query('select switchback.write_marker($1, $2) as marker', [token, flip.id]))[0]!.marker!,
-      commitFlip: (flip, bases) =>
-        this.#untilFree(flip.deadlineMs, () => this.#flip('commit_flip($1, $2, $3)', [flip.id, bases.newBase.toString()])),
-      commitInDebt: (flip, bases) =>
-        this.#untilFree(flip.deadlineMs, () => this.#flip('commit_in_debt($1, $2, $3)', [flip.id, bases.newBase.toString()])),
+      commitFlip: (flip, { newBase, held }) =>
+        this.#untilFree(flip.deadlineMs, () => this.#flip('commit_flip($1, $2, $3, $4)', [flip.id, newBase.toString(), held])),
+      releaseFlip: (flip) => this.#untilFree(CANCEL_DEADLINE_MS, () => this.#flip('release_flip($1, $2)', [flip.id])),
+      commitInDebt: (flip, { newBase, held }) =>
+        this.#untilFree(flip.deadlineMs, () => this.#flip('commit_in_debt($1, $2, $3, $4)', [flip.id, newBase.toString(), held])),
       splitFlip: (flip, go) => this.#splitFlip(flip, go),
       debts: async () => (await this.#query(DEBTS)).map(debtOf),
       settleDebts: async (debts) => {
@@ -147,11 +147,16 @@ class Leader {
         )
         return Number(row!.slot)
       },
-      journal: async (kind, detail) => {
-        await this.#query('select switchback.append_journal($1, $2, $3)', [token, kind, JSON.stringify(detail)])
-      },
-      standbys: async () => (await this.#query(STANDBYS)).map(standbyOf),
+      journal: (kind, detail) => this.#journal(kind, detail),
+      standbys: () => readStandbys(this.#live()),
+      struck: () => struckStandbys(this.#live()),
+      strikeOff: (name, silentMs) => this.#journal(STRUCK_OFF, { name, silentMs: Math.round(silentMs) }),
+      takeBack: (name) => this.#journal(TAKEN_BACK, { name }),
     }
+  }
+
+  async #journal(kind: string, detail: Readonly<Record<string, unknown>>): Promise<void> {
+    await this.#query('select switchback.append_journal($1, $2, $3)', [this.#lead.token, kind, JSON.stringify(detail)])
   }
 
   #live(): Session {
@@ -302,12 +307,6 @@ select distinct l.pid, a.usename, round(extract(epoch from clock_timestamp() - a
         or l.mode = 'AccessExclusiveLock' and l.relation in (select r.relation from switchback.relations() as r(relation)))
    and l.pid is distinct from pg_backend_pid()`
 
-const STANDBYS = `
-select r.application_name as name, r.state, r.flush_lsn::text as flush_lsn
-  from pg_stat_replication r
- where not exists (select from pg_replication_slots s where s.active_pid = r.pid and s.slot_type = 'logical')
- order by r.application_name`
-
 function leaseOf(row: TextRow): LeaseRow {
   return {
     lease: row.id!,
@@ -319,10 +318,6 @@ function leaseOf(row: TextRow): LeaseRow {
     excused: JSON.parse(row.excused!) as LeaseRow['excused'],
     partial: partialOf(row['partial'] ?? null),
   }
-}
-
-function standbyOf(row: TextRow): StandbyRow {
-  return { name: row.name ?? '', state: row.state ?? '', flushLsn: row.flush_lsn == null ? NO_LSN : parseLsn(row.flush_lsn) }
 }
 
 /** end() waits for a query that may never be answered. */

@@ -32,17 +32,17 @@ end $$;
 comment on function switchback.ack_partly(text, jsonb) is
   'A gateway that cannot ack yet says which slots in flip hold it up, and which entries it knows nothing of.';
 
-create or replace function switchback.commit_in_debt(p_token bigint, p_flip text, p_base bigint)
+create or replace function switchback.commit_in_debt(p_token bigint, p_flip text, p_base bigint, p_held boolean)
 ${RETURNS} ${OPTIONS} as $$
 #variable_conflict use_column
 begin
-  return query select r.* from switchback.commit_flip(p_token, p_flip, p_base) r;
+  return query select r.* from switchback.commit_flip(p_token, p_flip, p_base, p_held) r;
   insert into switchback.debt (slot, flip, tenure)
     select o.slot, p_flip, o.tenure from switchback.flip f, switchback.ownership o
      where f.id = p_flip and f.owner_to = 'source' and o.slot = any (f.slots) and o.owner = 'source'
     on conflict (slot) do update set flip = excluded.flip, tenure = excluded.tenure where debt.tenure < excluded.tenure;
 end $$;
-comment on function switchback.commit_in_debt(bigint, text, bigint) is
+comment on function switchback.commit_in_debt(bigint, text, bigint, boolean) is
   'The point of no return of a flip to PostgreSQL with the target silent: what is owed is in the same transaction.';
 
 create or replace function switchback.split_flip(p_token bigint, p_flip text, p_go int[])

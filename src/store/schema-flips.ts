@@ -140,7 +140,8 @@ comment on function switchback.write_marker(bigint, text) is 'A marker in the WA
 `
 
 const COMMIT = `
-create or replace function switchback.commit_flip(p_token bigint, p_flip text, p_base bigint)
+drop function if exists switchback.commit_flip(bigint, text, bigint);
+create or replace function switchback.commit_flip(p_token bigint, p_flip text, p_base bigint, p_held boolean default false)
 ${RETURNS} ${OPTIONS} as $$
 #variable_conflict use_column
 declare
@@ -175,7 +176,9 @@ begin
   taken := switchback.take_epoch();
   -- Before the commit and after the marker; pg_current_wal_lsn() would lag behind finished asynchronous commits.
   first_lsn := pg_current_wal_insert_lsn();
-  update switchback.ownership o set owner = f.owner_to, phase = 'steady', epoch = taken, tenure = taken, base = p_base
+  -- Held: nobody serves the slots, PostgreSQL's direct writers included, before the commit is on every standby that may be promoted.
+  update switchback.ownership o
+    set owner = f.owner_to, phase = case when p_held then 'fenced' else 'steady' end, epoch = taken, tenure = taken, base = p_base
     where o.slot = any (f.slots) and o.owner <> f.owner_to and o.base < p_base; -- INV-4
   get diagnostics changed = row_count;
   if changed <> cardinality(f.slots) then
@@ -188,7 +191,35 @@ begin
   perform pg_notify('${WAKE_CHANNEL}', taken::text);
   return query select r.* from switchback.flip_rows(f) r;
 end $$;
-comment on function switchback.commit_flip(bigint, text, bigint) is 'The point of no return: journal, ownership and tenure in one transaction.';
+comment on function switchback.commit_flip(bigint, text, bigint, boolean) is
+  'The point of no return: journal, ownership and tenure in one transaction. Held: the slots stay fenced under the new owner until release_flip.';
+
+create or replace function switchback.release_flip(p_token bigint, p_flip text)
+${RETURNS} ${OPTIONS} as $$
+#variable_conflict use_column
+declare
+  f switchback.flip;
+  taken bigint;
+begin
+  perform switchback.assert_leader(p_token);
+  perform switchback.lock_state();
+  f := switchback.lock_flip(p_flip);
+  if f.state not in ('committed', 'routed') then perform switchback.refuse_flip(f, 'release'); end if;
+  -- Not held, or sent again. A routed flip's slots may be in a later flip by now.
+  if f.state = 'routed' or not exists (select from switchback.ownership o where o.slot = any (f.slots) and o.phase = 'fenced') then
+    return query select r.* from switchback.flip_rows(f) r;
+    return;
+  end if;
+  perform switchback.lock_slots(f.slots);
+  taken := switchback.take_epoch();
+  update switchback.ownership o set phase = 'steady', epoch = taken where o.slot = any (f.slots) and o.phase = 'fenced';
+  update switchback.flip x set epoch = taken where x.id = f.id returning * into f;
+  perform switchback.write_journal(p_token, 'release', f.id, null);
+  perform pg_notify('${WAKE_CHANNEL}', taken::text);
+  return query select r.* from switchback.flip_rows(f) r;
+end $$;
+comment on function switchback.release_flip(bigint, text) is
+  'A held commit is on every standby that may be promoted: its slots are steady at a fresh epoch, and gateways route.';
 
 create or replace function switchback.cancel_flip(p_token bigint, p_flip text, p_because text)
 ${RETURNS} ${OPTIONS} as $$
@@ -224,7 +255,10 @@ declare
 begin
   perform switchback.assert_leader(p_token);
   f := switchback.lock_flip(p_flip);
-  if f.state not in ('committed', 'routed', 'cancelled') then perform switchback.refuse_flip(f, 'finish'); end if;
+  if f.state not in ('committed', 'routed', 'cancelled')
+     or f.state = 'committed' and exists (select from switchback.ownership o where o.slot = any (f.slots) and o.phase <> 'steady') then
+    perform switchback.refuse_flip(f, 'finish');
+  end if;
   update switchback.flip x set state = case f.state when 'committed' then 'routed' else f.state end, steps = p_steps
     where x.id = f.id returning * into f;
   perform switchback.write_journal(p_token, 'finish', f.id, jsonb_build_object('state', f.state));

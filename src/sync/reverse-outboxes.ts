@@ -298,7 +298,15 @@ export class OutboxBook {
     const { options, counts, signal } = this.#context
     for (let track = this.#trimQueue.shift(); track !== undefined && !signal.aborted; track = this.#trimQueue.shift()) {
       const { id } = track
-      while (track.trimmedBuckets < bucketsPast(track.saved, track.last) && !signal.aborted) {
+      const due = bucketsPast(track.saved, track.last)
+      // What is deleted here cannot be applied again to a standby that lacks it (protocols.md, Durable control).
+      const flushed = async () => ((await options.awaitFlushed?.(signal)) ?? []).length === 0
+      const done = await untilDone(flushed, this.#context.retry, signal).catch((error: unknown) => {
+        this.#context.counted(error) // the lead ends
+        return false
+      })
+      if (done !== true) return
+      while (track.trimmedBuckets < due && !signal.aborted) {
         const bucket = track.trimmedBuckets
         const done = await untilDone(() => options.target.deleteBucket(id, bucket), this.#context.retry, signal).catch((error: unknown) => {
           // A bucket that stays is waste, never an error of service: counted, and deleted again by the next leader or by finalize.

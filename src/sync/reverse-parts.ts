@@ -143,6 +143,8 @@ export interface ReverseOptions {
   readonly limits?: Partial<ReverseLimits>
   readonly progress?: (progress: ReverseProgress) => void
   readonly onAlarm?: (alarm: ReverseAlarm) => void
+  /** Before buckets go: resolves when what was saved before the call is on every standby that may be promoted. Returns whom it still waited for when the signal came. */
+  readonly awaitFlushed?: (signal: AbortSignal) => Promise<readonly string[]>
   /** Positions that are durable now: gateways drop their copies up to them. */
   readonly onPositions?: (positions: readonly OutboxPosition[]) => void
   readonly clock: Clock

@@ -77,12 +77,17 @@ export function fakeControl(world: FakeWorld): LeaderControl {
       act('marker')
       return `${flip.id}@${flip.epoch}`
     },
-    async commitFlip(flip, { newBase }) {
+    async commitFlip(flip, { newBase, held }) {
       act('commit')
       return change(flip, 'committed', (row, epoch) => {
         world.history.push({ slot: row.slot, tenure: epoch, owner: flip.to, base: newBase, firstLsn: lsnOf(500n) })
-        return { ...row, owner: flip.to, phase: 'steady', epoch, tenure: epoch, base: newBase }
+        return { ...row, owner: flip.to, phase: held ? 'fenced' : 'steady', epoch, tenure: epoch, base: newBase }
       })
+    },
+    async releaseFlip(flip) {
+      if (flip.slots.every((slot) => world.rows.get(slot)!.phase !== 'fenced')) return flip
+      act('release')
+      return change(flip, 'committed', (row, epoch) => ({ ...row, phase: 'steady', epoch }))
     },
     async commitInDebt(flip, bases) {
       world.debts.push(...flip.slots)

@@ -40,7 +40,8 @@ function scene(world: FakeWorld, more: Partial<FlipParts> = {}, observed: Partia
     targetAnswers: async () => true,
     drainHeld: async ({ slots }) => ({ go: slots, stay: [] }),
     verify: async () => ({ rowsCompared: 2, differences: 0, notChecked: 0, firstDifference: null }),
-    makeDurable: async () => undefined,
+    standbys: { any: () => false, awaitFlushed: async () => [] },
+    recordOwner: async () => undefined,
     nextWake: (signal) => clock.sleep(3_600_000, signal),
     observe: async (_to, slots) => ({
       ...READY,
@@ -223,7 +224,10 @@ test('the next leader cancels what had not committed and completes what had (fau
   const world = fakeWorld()
   const control = fakeControl(world)
   const early = await control.setPhase(await control.writeIntent({ to: 'target', slots: [0], deadlineMs: 1 }), 'parking')
-  const late = await control.commitFlip(await control.writeIntent({ to: 'target', slots: [1], deadlineMs: 1 }), { newBase: 900n })
+  const late = await control.commitFlip(await control.writeIntent({ to: 'target', slots: [1], deadlineMs: 1 }), {
+    newBase: 900n,
+    held: false,
+  })
   const { clock, parts } = scene(world)
   const resumed = await clock.run(resumeFlips(parts, never))
   assert.deepEqual(
@@ -234,6 +238,53 @@ test('the next leader cancels what had not committed and completes what had (fau
     ],
   )
   assert.deepEqual(owners(world).slice(0, 2), ['source/steady', 'target/steady'])
+})
+
+test('with a standby that may be promoted a commit is held: slots are steady only once it is there, and each fence counts only there (68)', async () => {
+  const world = fakeWorld()
+  const asked: string[] = []
+  const { clock, parts } = scene(world, {
+    standbys: {
+      any: () => true,
+      async awaitFlushed() {
+        asked.push(`standbys at ${owners(world)[0]}`)
+        return []
+      },
+    },
+    async recordOwner() {
+      asked.push(`item at ${owners(world)[0]}`)
+    },
+  })
+  const { flip } = await clock.run(runFlip(parts, 'target', [0], never))
+  assert.deepEqual(asked, ['standbys at source/fenced', 'standbys at target/fenced', 'item at target/fenced'])
+  assert.deepEqual([owners(world)[0], world.rows.get(0)!.tenure, flip?.state], ['target/steady', 4, 'routed'])
+})
+
+test('a standby that lacks the fence at the deadline cancels; one that lacks the commit when the leader ends leaves it held, for the next (68, INV-7)', async () => {
+  const world = fakeWorld()
+  const ended = new AbortController()
+  let lacks: 'fence' | 'commit' = 'fence'
+  const { clock, parts } = scene(world, {
+    standbys: {
+      any: () => true,
+      async awaitFlushed(signal) {
+        const committed = world.rows.get(0)!.owner === 'target'
+        if (committed) ended.abort()
+        else if (lacks === 'fence') await clock.sleep(3_600_000, signal)
+        return committed || lacks === 'fence' ? ['second'] : []
+      },
+    },
+  })
+  await assert.rejects(
+    clock.run(runFlip(parts, 'target', [0], never)),
+    (error: unknown) => hasCode(error, 'FLIP_CANCELLED') && /standby second/.test(String(error.details['waitingFor'])),
+  )
+  lacks = 'commit'
+  await assert.rejects(clock.run(runFlip(parts, 'target', [0], ended.signal)), { code: 'FLIP_UNROUTED' })
+  assert.equal(owners(world)[0], 'target/fenced')
+  const next = scene(world)
+  const [resumed] = await next.clock.run(resumeFlips(next.parts, never))
+  assert.deepEqual([resumed!.state, owners(world)[0]], ['routed', 'target/steady'])
 })
 
 // ---- the target answers nothing (protocols.md, The flip)

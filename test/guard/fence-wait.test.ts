@@ -63,7 +63,7 @@ test('a fence waits for a bulk update in flight, names it, and its rows are ther
   assert.deepEqual(await eventually(async () => (await leader.stillThere(writers)).length === 0 && 'gone', 'the writer ends'), 'gone')
   assert.equal(await outcome(bulk.query('update accounts set balance = 78 where id = 7')), '40001')
   await leader.writeMarker(flip)
-  await leader.commitFlip(flip, { newBase: 10n })
+  await leader.commitFlip(flip, { newBase: 10n, held: false })
   assert.deepEqual((await world.admin.query('select balance from accounts where id = 7')).rows, [{ balance: '77' }])
 })
 

@@ -17,5 +17,5 @@ export async function flipped(leader: PostgresLeaderControl, slots: readonly Slo
   const view = await leader.view()
   const bases = slots.map((slot) => view.ownership(slot)!.base).sort((a, b) => (a < b ? 1 : -1))
   const newBase = bases[0]! + 1n
-  return leader.finishFlip(await leader.commitFlip(flip, { newBase }), [])
+  return leader.finishFlip(await leader.commitFlip(flip, { newBase, held: false }), [])
 }

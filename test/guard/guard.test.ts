@@ -229,7 +229,7 @@ test('without the right to create an event trigger the installation says so, and
     const flip = await fenced(leader, [1])
     await leader.writeMarker(flip)
     await client.query(`alter table accounts add column note text default 'x'`)
-    await assert.rejects(leader.commitFlip(flip, { newBase: 10n }), { code: 'CATALOG_CHANGED' })
+    await assert.rejects(leader.commitFlip(flip, { newBase: 10n, held: false }), { code: 'CATALOG_CHANGED' })
     assert.equal(await leader.catalogUnchanged(), false)
     assert.deepEqual((await leader.cancelFlip(flip, 'test')).state, 'cancelled')
     await client.end()

@@ -270,6 +270,8 @@ export function leaderControl(kernel: Kernel, postgres: Postgres, host: Host, to
       }),
     commitFlip: (flip, bases) => commit(flip, bases, false),
     commitInDebt: (flip, bases) => commit(flip, bases, true),
+    // No standbys in this world: no commit is held.
+    releaseFlip: async (flip) => flip,
     splitFlip: (flip, go) =>
       act((stage) => {
         const now = flipOf(flip.id)

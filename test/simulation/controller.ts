@@ -313,7 +313,8 @@ class LeaderParts {
       drainHeld: (request, signal) => this.reverse.drainHeld(request, signal),
       // An old leader that wakes late may look at anything: its commit is refused.
       verify: async (slots) => verified(world, control.token === world.postgres.token ? slots : []),
-      makeDurable: async () => undefined,
+      standbys: { any: () => false, awaitFlushed: async () => [] },
+      recordOwner: async () => undefined,
       nextWake: (signal) => wake.next(signal),
       observe: async (_, slots) => {
         const [view, leases, open] = await Promise.all([control.view(), control.leases(), control.openFlips()])

@@ -13,8 +13,8 @@ test('with the target silent some slots of a parked flip go, in debt from the tr
   assert.deepEqual(await leader.splitFlip(parked, [1, 3]), split)
   assert.deepEqual([split.go.id, split.go.slots, split.rest.slots, split.rest.state], [parked.id, [1, 3], [2], 'parking'])
   const newBase = (await leader.view()).ownership(1)!.base + 1n
-  const committed = await leader.commitInDebt(split.go, { newBase })
-  assert.equal((await leader.commitInDebt(split.go, { newBase })).epoch, committed.epoch)
+  const committed = await leader.commitInDebt(split.go, { newBase, held: false })
+  assert.equal((await leader.commitInDebt(split.go, { newBase, held: false })).epoch, committed.epoch)
   const debts = await leader.debts()
   assert.deepEqual(debts, [
     { slot: 1, flip: parked.id, tenure: committed.epoch },

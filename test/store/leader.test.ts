@@ -56,9 +56,10 @@ test('an old leader that wakes finds its token stale in every act, and nothing i
     bind: '',
     cancel_flip: `'${flip.id}', 'x'`,
     commit_flip: `'${flip.id}', 9`,
-    commit_in_debt: `'${flip.id}', 9`,
+    commit_in_debt: `'${flip.id}', 9, false`,
     end_leases: `array['${lease}'], array[0::bigint]`,
     finish_flip: `'${flip.id}', '[]'`,
+    release_flip: `'${flip.id}'`,
     set_phase: `'${flip.id}', 'parking'`,
     set_read_only: 'array[1], true',
     settle_debts: 'array[1], array[1::bigint]',
@@ -106,7 +107,7 @@ test('a cancelled flip keeps the tenure and base at a fresh epoch, and can only 
   assert.deepEqual(after, { ...before, epoch: cancelled.epoch })
   assert.ok(cancelled.epoch > flip.epoch)
   assert.deepEqual(await leader.cancelFlip(flip, 'sent again'), cancelled)
-  await assert.rejects(leader.commitFlip(flip, { newBase: 10n }), { code: 'FLIP_STATE' })
+  await assert.rejects(leader.commitFlip(flip, { newBase: 10n, held: false }), { code: 'FLIP_STATE' })
   const committed = await flipped(leader, [1, 2, 3])
   await assert.rejects(leader.cancelFlip(committed, 'too late'), { code: 'FLIP_STATE' })
   assert.equal((await leader.view()).ownership(1)!.owner, 'target')
@@ -122,11 +123,11 @@ test('acts that are sent again after a lost reply change nothing a second time',
   assert.deepEqual(await leader.setPhase(intent, 'parking'), parking)
   const fence = await leader.setPhase(parking, 'fenced')
   await assert.rejects(leader.setPhase(fence, 'parking'), { code: 'FLIP_STATE' })
-  await assert.rejects(leader.commitFlip(fence, { newBase: 10n }), { code: 'FLIP_STATE' }, 'without a marker')
+  await assert.rejects(leader.commitFlip(fence, { newBase: 10n, held: false }), { code: 'FLIP_STATE' }, 'without a marker')
   assert.equal(await leader.writeMarker(fence), `flip:${fence.id}:${fence.epoch}`)
-  await assert.rejects(leader.commitFlip(fence, { newBase: 1n }), { code: 'FLIP_STATE' }, 'a base that is not above the old')
-  const committed = await leader.commitFlip(fence, { newBase: 10n })
-  assert.deepEqual(await leader.commitFlip(fence, { newBase: 10n }), committed)
+  await assert.rejects(leader.commitFlip(fence, { newBase: 1n, held: false }), { code: 'FLIP_STATE' }, 'a base that is not above the old')
+  const committed = await leader.commitFlip(fence, { newBase: 10n, held: false })
+  assert.deepEqual(await leader.commitFlip(fence, { newBase: 10n, held: false }), committed)
   assert.deepEqual(await leader.openFlips(), [committed])
   const done = await leader.finishFlip(committed, [{ step: 'park', ms: 1, detail: '' }])
   assert.deepEqual([done.state, done.steps, await leader.openFlips()], ['routed', [{ step: 'park', ms: 1, detail: '' }], []])
@@ -140,7 +141,7 @@ test('a commit writes owner, tenure, base and the first LSN, after the marker', 
   await leader.tenures() // what is cached must not hide the new record
   await leader.writeMarker(flip)
   const markerLsn = await leader.currentWalLsn()
-  const committed = await leader.commitFlip(flip, { newBase: 500n })
+  const committed = await leader.commitFlip(flip, { newBase: 500n, held: false })
   const row = (await leader.view()).ownership(5)
   assert.deepEqual(row, {
     slot: 5,
@@ -169,7 +170,7 @@ test('a flip past its deadline cannot commit, and is cancelled', async () => {
   const intent = await leader.writeIntent({ ...FLIP, deadlineMs: 1 })
   const flip = await leader.setPhase(intent, 'fenced')
   await leader.writeMarker(flip)
-  await assert.rejects(leader.commitFlip(flip, { newBase: 10n }), { code: 'FLIP_DEADLINE' })
+  await assert.rejects(leader.commitFlip(flip, { newBase: 10n, held: false }), { code: 'FLIP_DEADLINE' })
   assert.equal((await leader.cancelFlip(flip, 'late')).state, 'cancelled')
 })
 
@@ -178,7 +179,7 @@ test('the next leader finds open flips, oldest first, as the dead one left them 
   const first = await world.leader()
   const committed = await fenced(first, [1])
   await first.writeMarker(committed)
-  const one = await first.commitFlip(committed, { newBase: 10n })
+  const one = await first.commitFlip(committed, { newBase: 10n, held: false })
   const two = await first.setPhase(await first.writeIntent({ ...FLIP, slots: [2] }), 'parking')
   const three = await first.writeIntent({ ...FLIP, slots: [3] })
   await first.close()

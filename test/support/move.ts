@@ -30,6 +30,7 @@ export interface MoveOptions {
   readonly gateways?: number
   readonly gateway?: MigrationConfig['gateway']
   readonly lease?: MigrationConfig['lease']
+  readonly source?: Omit<MigrationConfig['source'], 'urlEnv'>
   readonly controller?: MigrationConfig['controller']
   /** On the line to the target; the test's own hands on `Move.target.target` are not behind it. */
   readonly faults?: FaultHook
@@ -169,7 +170,7 @@ function configure(options: MoveOptions, of: { readonly migration: string; reado
   const path = join(folder, 'switchback.config.ts')
   const config: MigrationConfig = {
     migration: of.migration,
-    source: { urlEnv: 'TEST_SOURCE_URL' },
+    source: { urlEnv: 'TEST_SOURCE_URL', ...options.source },
     target: { kind: 'memory', port: of.port },
     tables: options.tables,
     controller: { port: 0, ...options.controller },

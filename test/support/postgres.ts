@@ -29,9 +29,14 @@ export interface TestDatabase extends AsyncDisposable {
 export async function testDatabase(sql?: string): Promise<TestDatabase> {
   const server = await sharedPostgres()
   const name = `test_${process.pid}_${++databases}`
-  const admin = new pg.Client({ connectionString: server.url(), query_timeout: 30_000 })
-  await admin.connect()
-  await admin.query(`create database ${name}`)
+  const administer = async () => {
+    const admin = new pg.Client({ connectionString: server.url(), query_timeout: 30_000 })
+    await admin.connect()
+    return admin
+  }
+  const creator = await administer()
+  await creator.query(`create database ${name}`)
+  await creator.end()
   const clients: pg.Client[] = []
   const database: TestDatabase = {
     url: server.url(name),
@@ -55,6 +60,7 @@ export async function testDatabase(sql?: string): Promise<TestDatabase> {
     },
     async [Symbol.asyncDispose]() {
       await Promise.all(clients.map((client) => client.end().catch(() => undefined)))
+      const admin = await administer() // the server may have been killed and started since
       // A process that was killed a moment ago may hold its slot still.
       await eventually(async () => {
         await admin.query('select pg_terminate_backend(active_pid) from pg_replication_slots where database = $1 and active', [name])

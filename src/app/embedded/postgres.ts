@@ -173,7 +173,7 @@ export class StartLog {
   /** True: it is ready. */
   add(text: string): boolean {
     this.tail = (this.tail + text).slice(-LOG_KEPT)
-    return this.tail.includes('database system is ready to accept connections')
+    return /database system is ready to accept (read-only )?connections/.test(this.tail)
   }
 }
 

@@ -26,6 +26,13 @@ export const FENCE_ERRORS = {
     message: 'the flip began at epoch {expected}, and slot {slot} is at epoch {actual}',
     remedy: 'Nothing was changed. The flip is read from the journal again.',
   },
+  POSTGRES_CHANGED: {
+    kind: 'operator',
+    sqlstate: '57P03',
+    message: 'this PostgreSQL is not the one that the target belongs to: {differences}',
+    remedy:
+      'This process serves, copies and moves nothing. Go back to the PostgreSQL that it belongs to; there is no command yet that takes another one over (`reconcile` is not built).',
+  },
   TENURE_STALE: {
     kind: 'fenced',
     sqlstate: '40001',

@@ -20,6 +20,12 @@ export const FLIP_ERRORS = {
     message: 'flip {flip} reached its deadline in step {step} while it waited for {waitingFor}',
     remedy: 'It was cancelled; the old owner serves. End what it waited for, or give it a longer deadline.',
   },
+  FLIP_UNROUTED: {
+    kind: 'transient',
+    sqlstate: '40001',
+    message: 'flip {flip} is committed and was not routed before its leader ended, while it waited for {waitingFor}',
+    remedy: 'Its statements stay parked; the next leader takes it up from here and completes it.',
+  },
   FLIP_CANCELLED: {
     kind: 'transient',
     sqlstate: '40001',

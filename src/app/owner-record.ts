@@ -1,0 +1,137 @@
+// Promises: the control item on the target says which PostgreSQL owns it and up to which epoch. It is compared when a lead begins,
+// and goes forward with each flip before that is routed. A flip is not held up for long by a target that does not answer: the item is
+// then owed, which the journal says, and is written before the next flip to the target begins (protocols.md, Durable control).
+import type { Logger } from 'pino'
+import { BugError } from '../lib/assert.ts'
+import { backoffMs } from '../lib/backoff.ts'
+import type { Clock } from '../lib/clock.ts'
+import type { Random } from '../lib/prng.ts'
+import type { FlipRecord } from '../model/control.ts'
+import { SwitchbackError } from '../model/errors.ts'
+import { differencesFrom, goesForward } from '../model/identity.ts'
+import type { Owner } from '../model/ids.ts'
+import type { ControlItem, Target } from '../model/target.ts'
+import { readIdentity } from '../store/identity.ts'
+import type { PostgresLeaderControl } from '../store/leader-control.ts'
+import type { Session } from '../store/session.ts'
+
+export interface OwnerRecord {
+  /** @throws POSTGRES_CHANGED. Writes the first item. With the target silent both are owed. */
+  check(): Promise<void>
+  /** Before a flip is routed. @throws POSTGRES_CHANGED. */
+  write(flip: FlipRecord, signal: AbortSignal): Promise<void>
+  /** What is still owed, for the check of a flip to the target. */
+  payDebt(): Promise<readonly string[]>
+}
+
+export interface OwnerRecordOptions {
+  readonly session: Session
+  readonly control: Pick<PostgresLeaderControl, 'journal'>
+  readonly target: Pick<Target, 'readControl' | 'writeControl'>
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Pick<Logger, 'warn'>
+}
+
+/** How long a flip waits for the target to take the item. The way home is not held up. */
+const OWED_AFTER_MS: Record<Owner, number> = { target: 5_000, source: 1_000 }
+const CHECK_WAIT_MS = 1_000
+const BACKOFF = { firstMs: 20, capMs: 500 }
+export const ITEM_OWED = 'control item owed'
+export const ITEM_PAID = 'control item written'
+const LAST_DEBT = 'select j.kind from switchback.journal j where j.kind = any ($1) order by j.id desc limit 1'
+
+export function openOwnerRecord(options: OwnerRecordOptions): OwnerRecord {
+  const { session, control, target, clock, random, log } = options
+  let known: ControlItem | null = null
+  /** Of this lead: its connection ends with the server that it began on. */
+  let server: ControlItem | null = null
+  let owed = false
+  const put = async (next: ControlItem): Promise<void> => {
+    while (goesForward(known, next)) {
+      if (await target.writeControl(known, next)) {
+        known = next
+        return
+      }
+      known = await target.readControl()
+      refuseChanged(known, { ...next, epoch: Math.max(next.epoch, known?.epoch ?? 0) })
+    }
+  }
+  /** False: the target has not answered in time. */
+  const insist = async (next: ControlItem, forMs: number, signal: AbortSignal): Promise<boolean> => {
+    const late = new AbortController()
+    const disarm = clock.after(forMs, () => late.abort())
+    const stop = AbortSignal.any([signal, late.signal])
+    const trying = async () => {
+      for (let attempt = 0; !stop.aborted; attempt++) {
+        try {
+          await put(next)
+          return true
+        } catch (error) {
+          if (error instanceof SwitchbackError && error.code === 'POSTGRES_CHANGED') throw error
+          log.warn({ error: String(error) }, 'the control item could not be written to the target; tried again')
+        }
+        await clock.sleep(backoffMs(attempt, BACKOFF, random), stop)
+      }
+      return false
+    }
+    // A request that hangs has its own timeout; what it still does goes forward only.
+    return await Promise.race([trying(), aborted(stop)]).finally(disarm)
+  }
+  /** Undefined: the target is silent, which keeps no leader from leading the way back. */
+  const itemInTime = async (): Promise<ControlItem | null | undefined> => {
+    const end = new AbortController()
+    const late = clock.sleep(CHECK_WAIT_MS, end.signal).then(() => undefined)
+    const read = target.readControl().catch((error: unknown) => {
+      log.warn({ error: String(error) }, 'the control item could not be read from the target')
+      return undefined
+    })
+    return await Promise.race([read, late]).finally(() => end.abort())
+  }
+  return {
+    async check() {
+      server = await readIdentity(session)
+      const read = await itemInTime()
+      if (read === undefined) log.warn('the target does not say whose it is: this lead compares before the next flip to it')
+      else {
+        known = read
+        refuseChanged(known, server)
+      }
+      const written = read !== null || (await insist(server, CHECK_WAIT_MS, new AbortController().signal))
+      const [last] = await session.query(LAST_DEBT, [[ITEM_OWED, ITEM_PAID]])
+      owed = last?.['kind'] === ITEM_OWED || read === undefined || !written
+    },
+    async write(flip, signal) {
+      if (await insist({ ...checked(server), epoch: flip.epoch }, OWED_AFTER_MS[flip.to], signal)) return
+      owed = true
+      await control.journal(ITEM_OWED, { flip: flip.id, epoch: flip.epoch })
+      log.warn({ flip: flip.id }, 'the target did not take the control item: it is owed, and written before the next flip to the target')
+    },
+    async payDebt() {
+      if (!owed) return []
+      const here = await readIdentity(session)
+      if (!(await insist(here, OWED_AFTER_MS.target, new AbortController().signal)))
+        return ['the control item is not on the target yet, which does not answer']
+      await control.journal(ITEM_PAID, { epoch: here.epoch })
+      owed = false
+      return []
+    },
+  }
+}
+
+function checked(server: ControlItem | null): ControlItem {
+  if (server === null) throw new BugError('the owner of the target was not checked at the start of this lead')
+  return server
+}
+
+function refuseChanged(item: ControlItem | null, here: ControlItem): void {
+  const differences = differencesFrom(item, here)
+  if (differences.length > 0) throw new SwitchbackError('POSTGRES_CHANGED', { differences })
+}
+
+function aborted(signal: AbortSignal): Promise<false> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve(false)
+    else signal.addEventListener('abort', () => resolve(false), { once: true })
+  })
+}
