@@ -63,7 +63,11 @@ test('before the first move nobody owns the target: a failover then concerns no 
 test('another timeline, another system, or an epoch below what the target has seen ends a lead before it begins (15, 49)', async () => {
   const world = scene()
   await world.target.writeControl(null, HERE)
-  for (const here of [{ ...HERE, timeline: 2 }, { ...HERE, systemIdentifier: '8' }, { ...HERE, epoch: 2 }]) {
+  for (const here of [
+    { ...HERE, timeline: 2 },
+    { ...HERE, systemIdentifier: '8' },
+    { ...HERE, epoch: 2 },
+  ]) {
     world.here = here
     await assert.rejects(lead(world).check(), { code: 'POSTGRES_CHANGED' })
   }
