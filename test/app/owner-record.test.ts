@@ -39,7 +39,7 @@ function lead(world: Scene) {
     control: { journal: async (kind: string) => void world.journal.push(kind) },
     target: {
       readControl: () => asked(() => world.target.readControl()),
-      writeControl: (expected, next) => asked(() => world.target.writeControl(expected, next)),
+      writeControl: (expected: ControlItem | null, next: ControlItem) => asked(() => world.target.writeControl(expected, next)),
     },
     clock: world.clock,
     random: seededRandom(1),

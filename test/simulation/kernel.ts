@@ -28,6 +28,8 @@ export interface Weather {
   readonly delayMs: number
 }
 
+const TICK_MS = 0.001
+
 export const STORMY: Weather = { lost: 0.002, late: 0.01, lateMs: 700, twice: 0.02, delayMs: 5 }
 export const CALM: Weather = { lost: 0, late: 0, lateMs: 0, twice: 0, delayMs: 3 }
 
@@ -100,7 +102,8 @@ export class Kernel {
 
   clock(host: Host): Clock {
     const monotonicMs = () => this.now * host.rate - host.stoodStillMs
-    const after = (ms: number, call: () => void) => this.on(host, ms / host.rate, call)
+    // Below what the clock can count, what is left of a wait would never pass.
+    const after = (ms: number, call: () => void) => this.on(host, ms > 0 ? Math.max(ms / host.rate, TICK_MS) : 0, call)
     return {
       nowMs: () => this.now * host.rate + host.wallOffsetMs,
       monotonicMs,
