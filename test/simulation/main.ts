@@ -1,7 +1,8 @@
 // Promises: `npm run sim`: lives of a move by seed, each checked; with --mutations the planted bugs, each with the seeds it took to catch it.
 // Exit codes: 0 nothing was violated (or no mutation survived), 1 something was, 2 a wrong command line.
+import { spawnSync } from 'node:child_process'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
-import { Coverage } from './coverage.ts'
+import { Coverage, type Pair } from './coverage.ts'
 import { MUTATIONS } from './mutations.ts'
 import { type Caught, runMutations } from './run-mutations.ts'
 import { runSeed, SCENARIOS, type SeedReport } from './scenario.ts'
@@ -9,6 +10,8 @@ import { runSeed, SCENARIOS, type SeedReport } from './scenario.ts'
 const WRONG_USE = 2
 const SEEDS = { from: 1, to: 100 }
 const VIOLATIONS_SHOWN = 5
+const SEEDS_A_PROCESS = 500
+const RESULT_BYTES_MAX = 64 * 1024 * 1024
 
 interface Flags {
   readonly seeds: { readonly from: number; readonly to: number }
@@ -42,7 +45,68 @@ async function main(): Promise<number> {
     process.stderr.write(`There is no scenario "${flags.scenario}": ${Object.keys(SCENARIOS).join(', ')}.\n`)
     return WRONG_USE
   }
-  return flags.mutations ? mutations(flags) : seeds(flags)
+  if (flags.mutations) return mutations(flags)
+  const many = flags.seeds.to - flags.seeds.from >= SEEDS_A_PROCESS
+  return many && !flags.trace ? inParts(flags) : seeds(flags)
+}
+
+interface SeedsResult {
+  readonly scenario: string
+  readonly seeds: number
+  readonly events: number
+  readonly violations: number
+  readonly failingSeeds: readonly { readonly seed: number; readonly violations: readonly string[] }[]
+  readonly seedsPerSecond: number
+  readonly coverage: readonly Pair[]
+}
+
+/** What a dead host waits for is never collected, so that many seeds take a process for every few hundred, one after the other. */
+function inParts({ seeds: { from, to }, scenario, json, untilCaught }: Flags): number {
+  const startedMs = performance.now()
+  const parts: SeedsResult[] = []
+  for (let first = from; first <= to; first += SEEDS_A_PROCESS) {
+    const range = `${first}-${Math.min(to, first + SEEDS_A_PROCESS - 1)}`
+    const args = [...process.execArgv, import.meta.filename, '--seeds', range, '--scenario', scenario, '--json']
+    const { stdout, status } = spawnSync(process.execPath, untilCaught ? [...args, '--until-caught'] : args, {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'inherit'],
+      maxBuffer: RESULT_BYTES_MAX,
+    })
+    if (stdout === '') throw new Error(`the process for seeds ${range} ended with ${status}`)
+    const part = JSON.parse(stdout) as SeedsResult
+    parts.push(part)
+    if (!json) for (const one of part.failingSeeds) process.stdout.write(`${failed(one, scenario)}\n`)
+    process.stderr.write(`seeds ${range}: ${part.failingSeeds.length} failed\n`)
+    if (untilCaught && part.failingSeeds.length > 0) break
+  }
+  const seconds = (performance.now() - startedMs) / 1_000
+  const sum = (of: (part: SeedsResult) => number) => parts.reduce((total, part) => total + of(part), 0)
+  const coverage = parts[0]!.coverage.map((pair, i) => ({ ...pair, hits: sum((part) => part.coverage[i]!.hits) }))
+  return tell(
+    {
+      scenario,
+      seeds: sum(({ seeds }) => seeds),
+      events: sum(({ events }) => events),
+      violations: sum(({ violations }) => violations),
+      failingSeeds: parts.flatMap(({ failingSeeds }) => failingSeeds),
+      seedsPerSecond: Math.round((sum(({ seeds }) => seeds) / seconds) * 10) / 10,
+      coverage,
+    },
+    json === true,
+  )
+}
+
+function tell(result: SeedsResult, json: boolean): number {
+  if (json) process.stdout.write(`${JSON.stringify(result)}\n`)
+  else {
+    const { seeds: ran, events, failingSeeds, seedsPerSecond, coverage } = result
+    const hit = coverage.filter(({ hits }) => hits > 0).length
+    process.stdout.write(
+      `${ran} seeds, ${events} events (${Math.round(events / ran)} a seed), ${failingSeeds.length} seeds failed, ${seedsPerSecond} seeds/s; ` +
+        `${hit} of ${coverage.length} pairs of fault and step were hit\n`,
+    )
+  }
+  return result.failingSeeds.length === 0 ? 0 : 1
 }
 
 async function seeds({ seeds: { from, to }, scenario, trace, json, untilCaught }: Flags): Promise<number> {
@@ -63,7 +127,7 @@ async function seeds({ seeds: { from, to }, scenario, trace, json, untilCaught }
     if (untilCaught) break
   }
   const seconds = (performance.now() - startedMs) / 1_000
-  const result = {
+  const result: SeedsResult = {
     scenario,
     seeds: ran,
     events,
@@ -72,18 +136,10 @@ async function seeds({ seeds: { from, to }, scenario, trace, json, untilCaught }
     seedsPerSecond: Math.round((ran / seconds) * 10) / 10,
     coverage: coverage.pairs(),
   }
-  if (json) process.stdout.write(`${JSON.stringify(result)}\n`)
-  else {
-    const never = result.coverage.filter(({ hits }) => hits === 0).length
-    process.stdout.write(
-      `${ran} seeds, ${events} events (${Math.round(events / ran)} a seed), ${failing.length} seeds failed, ${result.seedsPerSecond} seeds/s; ` +
-        `${result.coverage.length - never} of ${result.coverage.length} pairs of fault and step were hit\n`,
-    )
-  }
-  return failing.length === 0 ? 0 : 1
+  return tell(result, json === true)
 }
 
-function failed({ seed, violations }: SeedReport, scenario: string): string {
+function failed({ seed, violations }: Pick<SeedReport, 'seed' | 'violations'>, scenario: string): string {
   const more = violations.length - VIOLATIONS_SHOWN
   return [
     `seed ${seed} failed; again: npm run sim -- --seeds ${seed}-${seed} --scenario ${scenario} --trace`,
