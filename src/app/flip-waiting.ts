@@ -21,8 +21,11 @@ const NAMED_MAX = 20
 /** Takes from `waiting` what it has dealt with. */
 export async function flipWaiting(parts: WaitingParts, waiting: Waiting[], signal: AbortSignal): Promise<void> {
   const { flips } = parts
+  let told = ''
   while (waiting.length > 0 && !signal.aborted) {
-    await parts.tell(waitingSentence(waiting))
+    const sentence = waitingSentence(waiting)
+    if (sentence !== told) await parts.tell(sentence)
+    told = sentence
     if (!(await flips.targetAnswers(signal))) {
       await flips.clock.sleep(LOOK_MS, signal)
       continue
@@ -46,7 +49,7 @@ export async function giveUp({ control }: FlipParts, waiting: readonly Waiting[]
   }
 }
 
-export function waitingSentence(waiting: readonly Waiting[]): string {
+function waitingSentence(waiting: readonly Waiting[]): string {
   const stay = waiting.flatMap((one) => one.stay)
   const named = stay.slice(0, NAMED_MAX).map(({ slot, because }) => `slot ${slot}: ${because}`)
   const more = stay.length > NAMED_MAX ? `; and ${stay.length - NAMED_MAX} more` : ''

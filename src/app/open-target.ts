@@ -1,14 +1,16 @@
 // Promises: the target that the configuration names, opened and seen to answer; else one error that says what is wrong with the
 // address, the credentials or the network (TARGET_UNREACHABLE, or SECRET_MISSING where a variable is not set).
 import type { Clock } from '../lib/clock.ts'
+import { inTime } from '../lib/in-time.ts'
 import type { Random } from '../lib/prng.ts'
-import { hasCode, SwitchbackError } from '../model/errors.ts'
+import { SwitchbackError } from '../model/errors.ts'
 import type { Mapping } from '../model/mapping.ts'
 import type { TargetConfig } from '../model/migration.ts'
 import type { Target } from '../model/target.ts'
 import { openDynamoTarget } from '../targets/dynamodb/dynamodb-target.ts'
 import type { Credentials } from '../targets/dynamodb/signature.ts'
 import { connectMemoryTarget } from '../targets/memory/client.ts'
+import { isSilence } from './target-answers.ts'
 
 export interface OpenTargetOptions {
   readonly config: TargetConfig
@@ -17,7 +19,7 @@ export interface OpenTargetOptions {
   readonly clock: Clock
   readonly random: Random
   readonly requestTimeoutMs?: number
-  /** One that has not answered by then is opened all the same. Absent: it is refused. */
+  /** One that has not answered by then, or cannot be reached, is opened all the same. Absent: it is refused. */
   readonly silentAfterMs?: number
 }
 
@@ -42,16 +44,13 @@ export async function openTarget(options: OpenTargetOptions): Promise<Target> {
 async function answered(target: Target, { silentAfterMs, clock }: OpenTargetOptions): Promise<void> {
   const answer = target.readControl()
   if (silentAfterMs === undefined) return void (await answer)
-  const heard = answer.catch((error: unknown) => {
-    if (!hasCode(error, 'TARGET_UNREACHABLE')) throw error
-  })
-  heard.catch(() => undefined) // what it says after the wait, it says to each request
-  const end = new AbortController()
-  try {
-    await Promise.race([heard, clock.sleep(silentAfterMs, end.signal)])
-  } finally {
-    end.abort()
-  }
+  await inTime(
+    clock,
+    silentAfterMs,
+    answer.catch((error: unknown) => {
+      if (!isSilence(error)) throw error
+    }),
+  )
 }
 
 function connect({ config, mapping, env, clock, random, requestTimeoutMs }: OpenTargetOptions): { target: Target; endpoint: string } {

@@ -5,10 +5,11 @@ import type { Logger } from 'pino'
 import { BugError } from '../lib/assert.ts'
 import { backoffMs } from '../lib/backoff.ts'
 import type { Clock } from '../lib/clock.ts'
+import { inTime, LATE } from '../lib/in-time.ts'
 import type { Random } from '../lib/prng.ts'
 import type { FlipRecord } from '../model/control.ts'
-import { SwitchbackError } from '../model/errors.ts'
-import { differencesFrom, goesForward } from '../model/identity.ts'
+import { hasCode } from '../model/errors.ts'
+import { goesForward, mustBelong } from '../model/identity.ts'
 import type { Owner } from '../model/ids.ts'
 import type { ControlItem, Target } from '../model/target.ts'
 import { readIdentity } from '../store/identity.ts'
@@ -54,7 +55,7 @@ export function openOwnerRecord(options: OwnerRecordOptions): OwnerRecord {
         return
       }
       known = await target.readControl()
-      refuseChanged(known, { ...next, epoch: Math.max(next.epoch, known?.epoch ?? 0) })
+      mustBelong(known, { ...next, epoch: Math.max(next.epoch, known?.epoch ?? 0) })
     }
   }
   /** False: the target has not answered in time. */
@@ -68,7 +69,7 @@ export function openOwnerRecord(options: OwnerRecordOptions): OwnerRecord {
           await put(next)
           return true
         } catch (error) {
-          if (error instanceof SwitchbackError && error.code === 'POSTGRES_CHANGED') throw error
+          if (hasCode(error, 'POSTGRES_CHANGED')) throw error
           log.warn({ error: String(error) }, 'the control item could not be written to the target; tried again')
         }
         await clock.sleep(backoffMs(attempt, BACKOFF, random), stop)
@@ -80,13 +81,12 @@ export function openOwnerRecord(options: OwnerRecordOptions): OwnerRecord {
   }
   /** Undefined: the target is silent, which keeps no leader from leading the way back. */
   const itemInTime = async (): Promise<ControlItem | null | undefined> => {
-    const end = new AbortController()
-    const late = clock.sleep(CHECK_WAIT_MS, end.signal).then(() => undefined)
     const read = target.readControl().catch((error: unknown) => {
       log.warn({ error: String(error) }, 'the control item could not be read from the target')
       return undefined
     })
-    return await Promise.race([read, late]).finally(() => end.abort())
+    const item = await inTime(clock, CHECK_WAIT_MS, read)
+    return item === LATE ? undefined : item
   }
   return {
     async check() {
@@ -95,7 +95,7 @@ export function openOwnerRecord(options: OwnerRecordOptions): OwnerRecord {
       if (read === undefined) log.warn('the target does not say whose it is: this lead compares before the next flip to it')
       else {
         known = read
-        refuseChanged(known, server)
+        mustBelong(known, server)
       }
       const [last] = await session.query(LAST_DEBT, [[ITEM_OWED, ITEM_PAID]])
       // The first one is written before the first flip to the target begins: a failover before that concerns nobody.
@@ -122,11 +122,6 @@ export function openOwnerRecord(options: OwnerRecordOptions): OwnerRecord {
 function checked(server: ControlItem | null): ControlItem {
   if (server === null) throw new BugError('the owner of the target was not checked at the start of this lead')
   return server
-}
-
-function refuseChanged(item: ControlItem | null, here: ControlItem): void {
-  const differences = differencesFrom(item, here)
-  if (differences.length > 0) throw new SwitchbackError('POSTGRES_CHANGED', { differences })
 }
 
 function aborted(signal: AbortSignal): Promise<false> {

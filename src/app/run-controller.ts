@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
 import { resumeFlips } from '../flip/run-flip.ts'
 import { systemClock } from '../lib/clock.ts'
+import { inTime, LATE } from '../lib/in-time.ts'
 import { systemRandom } from '../lib/prng.ts'
 import { hasCode, SwitchbackError } from '../model/errors.ts'
 import type { Mapping } from '../model/mapping.ts'
@@ -34,6 +35,7 @@ import { PROBE_SLOT, withProbe } from './probe-mapping.ts'
 import { openSourceQuery } from './source-query.ts'
 import { type StandbyWatch, watchStandbys } from './standby-watch.ts'
 import { openSyncs, type Syncs } from './syncs.ts'
+import { isSilence } from './target-answers.ts'
 import { checkRecentRows, type VerifyParts } from './verify-slots.ts'
 import { reopenWorkspace, type Workspace } from './workspace.ts'
 
@@ -150,23 +152,13 @@ async function leadOn(begun: ControllerOptions, control: PostgresLeaderControl, 
 
 /** Once keys may have moved, the tables are there. */
 async function prepared(target: Target, mapping: Mapping, bound: boolean, log: Logger): Promise<void> {
-  const preparing = target.prepare(mapping)
-  if (!bound) return preparing
-  const end = new AbortController()
-  const late = systemClock.sleep(TARGET_WAIT_MS, end.signal).then(() => 'late' as const)
-  const done = preparing.then(
-    () => 'done' as const,
-    (error: unknown) => {
-      if (!hasCode(error, 'TARGET_UNREACHABLE')) throw error
-      return 'late' as const
-    },
-  )
-  done.catch(() => undefined) // where it ends after the wait, what it refuses is refused again by each request
-  try {
-    if ((await Promise.race([done, late])) === 'late') log.warn('the target does not answer; this controller leads without it')
-  } finally {
-    end.abort()
-  }
+  if (!bound) return target.prepare(mapping)
+  const silent = () => log.warn('the target does not answer; this controller leads without it')
+  const preparing = target.prepare(mapping).catch((error: unknown) => {
+    if (!isSilence(error)) throw error
+    silent()
+  })
+  if ((await inTime(systemClock, TARGET_WAIT_MS, preparing)) === LATE) silent()
 }
 
 interface Led {

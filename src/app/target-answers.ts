@@ -1,6 +1,7 @@
 // Promises: whether the target answers anything at all, in bounded time and by one small read; tried again while there is time, since
-// one lost request is no silence. A refusal is an answer; a connection that is refused, or a store that throttles everything, is none.
+// one lost request is no silence.
 import type { Clock } from '../lib/clock.ts'
+import { inTime } from '../lib/in-time.ts'
 import { hasCode } from '../model/errors.ts'
 import type { AggregateKey } from '../model/key.ts'
 import type { Target } from '../model/target.ts'
@@ -35,13 +36,24 @@ async function askFor({ target, key, clock }: AnswerParts, forMs: number, againM
   const end = new AbortController()
   const stop = () => end.abort()
   signal.addEventListener('abort', stop, { once: true })
-  const late = clock.sleep(forMs, end.signal).then(() => false)
   try {
-    return await Promise.race([late, asking(() => target.readHead(key), { clock, againMs }, end.signal)])
+    return (
+      (await inTime(
+        clock,
+        forMs,
+        asking(() => target.readHead(key), { clock, againMs }, end.signal),
+        signal,
+      )) === true
+    )
   } finally {
     stop()
     signal.removeEventListener('abort', stop)
   }
+}
+
+/** A refusal is an answer; a connection that is refused or reset, a time-out, or a store that throttles everything, is none. */
+export function isSilence(error: unknown): boolean {
+  return !hasCode(error, 'TARGET_REFUSED')
 }
 
 async function asking(ask: () => Promise<unknown>, { clock, againMs }: { clock: Clock; againMs: number }, signal: AbortSignal) {
@@ -50,7 +62,7 @@ async function asking(ask: () => Promise<unknown>, { clock, againMs }: { clock: 
       await ask()
       return true
     } catch (error) {
-      if (hasCode(error, 'TARGET_REFUSED')) return true
+      if (!isSilence(error)) return true
     }
     await clock.sleep(againMs, signal)
   }

@@ -16,9 +16,14 @@ export interface DrainReport {
   readonly held: readonly { readonly slot: SlotId; readonly because: string }[]
 }
 
+export interface StaysParked {
+  readonly slot: SlotId
+  readonly because: string
+}
+
 export interface HeldDrain {
   readonly go: readonly SlotId[]
-  readonly stay: readonly { readonly slot: SlotId; readonly because: string }[]
+  readonly stay: readonly StaysParked[]
 }
 
 export interface VerifyReport {

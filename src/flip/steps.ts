@@ -6,7 +6,7 @@ import { NO_LSN, type Owner, type SlotId } from '../model/ids.ts'
 import type { Ownership } from '../model/ownership.ts'
 import type { Tenures } from '../model/tenures.ts'
 import { newBaseFor } from './bases.ts'
-import type { FlipParts } from './parts.ts'
+import type { FlipParts, StaysParked } from './parts.ts'
 import { awaitAcks, awaitWriters, describeWriter } from './waits.ts'
 
 /** What the steps of one running flip hand on to each other. */
@@ -26,11 +26,6 @@ export interface FlipRun {
   held: boolean
   /** The end of this leader: what is committed is not given up for a deadline. */
   readonly ended: AbortSignal
-}
-
-export interface StaysParked {
-  readonly slot: SlotId
-  readonly because: string
 }
 
 interface Standing {

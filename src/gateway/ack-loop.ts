@@ -2,6 +2,7 @@
 // the outbox positions of its lease and the backends that need not be waited for (protocols.md, The flip, 3; Guard).
 import { type BackoffLimits, backoffMs } from '../lib/backoff.ts'
 import type { Clock } from '../lib/clock.ts'
+import { inTime, LATE } from '../lib/in-time.ts'
 import type { Random } from '../lib/prng.ts'
 import type { BackendId, GatewayControl } from '../model/control.ts'
 import type { TargetExecutor } from '../model/executor.ts'
@@ -40,7 +41,9 @@ export async function runAckLoop(options: AckLoopOptions): Promise<void> {
       await changed
       continue
     }
-    const fresh = await inTime(options, options.excuses(new Set(excused.map(({ work }) => work))))
+    // A backend that does not answer (PostgreSQL has just crashed) is not excused: an ack never waits for it.
+    const asked = await inTime(options.clock, EXCUSES_WITHIN_MS, options.excuses(new Set(excused.map(({ work }) => work))))
+    const fresh = asked === LATE ? [] : asked
     const sealed = gate.sealed === epoch
     // The sessions were asked meanwhile: look again, and seal in the same turn, so that no excused transaction slips in.
     if (signal.aborted || (!sealed && gate.ackable() !== epoch)) continue
@@ -51,17 +54,6 @@ export async function runAckLoop(options: AckLoopOptions): Promise<void> {
     gate.seal(epoch)
     excused = [...excused, ...fresh].filter(({ work }) => gate.excusable(work))
     await send(options, epoch, excused)
-  }
-}
-
-/** A backend that does not answer (PostgreSQL has just crashed) is not excused: an ack never waits for it. */
-async function inTime(options: AckLoopOptions, asked: Promise<readonly Excuse[]>): Promise<readonly Excuse[]> {
-  const settled = new AbortController()
-  const late = options.clock.sleep(EXCUSES_WITHIN_MS, settled.signal).then((): readonly Excuse[] => [])
-  try {
-    return await Promise.race([asked, late])
-  } finally {
-    settled.abort()
   }
 }
 

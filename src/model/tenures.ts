@@ -5,7 +5,7 @@ import type { TenureRecord } from './ownership.ts'
 
 type BySlot = ReadonlyMap<SlotId, readonly TenureRecord[]>
 
-export class Tenures implements Iterable<TenureRecord> {
+export class Tenures {
   readonly #bySlot: BySlot
 
   /** `earlier` is kept, not copied by record. */
@@ -25,10 +25,6 @@ export class Tenures implements Iterable<TenureRecord> {
 
   slots(): Iterable<SlotId> {
     return this.#bySlot.keys()
-  }
-
-  *[Symbol.iterator](): Iterator<TenureRecord> {
-    for (const records of this.#bySlot.values()) yield* records
   }
 }
 

@@ -6,7 +6,7 @@ import type { Clock } from '../lib/clock.ts'
 import { Signal } from '../lib/latch.ts'
 import type { Row } from '../model/row.ts'
 
-/** So many batches wait to be taken, and the socket is paused: rows that wait cost the collector more than a pause costs. */
+/** So many batches wait to be taken, and the socket is paused. */
 const BATCHES_AHEAD = 1
 /** A server that sends nothing for so long while it is read from is gone. */
 const SILENT_MAX_MS = 60_000

@@ -1,6 +1,7 @@
 // Promises: what a rollback with the target silent leaves behind, in the control schema: slots that went back and what is owed for them,
 // written in the transaction that commits; slots that could not go, parked under a flip of their own; and what gateways that cannot ack
 // said in the meantime.
+import { OPTIONS, RETURNS } from './schema-flips.ts'
 import { LEASE_CHANNEL } from './schema-functions.ts'
 
 export const DEBT_UPGRADE = `
@@ -14,11 +15,10 @@ create table switchback.debt (
 );
 comment on table switchback.debt is
   'Slots that went back to PostgreSQL while the target did not answer: their rows are still to be compared, and put there again where they differ, before a slot may go to the target (protocols.md, The flip). tenure: of PostgreSQL, begun by that flip.';
-`
 
-const RETURNS =
-  'returns table (id text, owner_to text, slots text, state text, epoch bigint, deadline_ms bigint, started_at text, steps text)'
-const OPTIONS = 'language plpgsql volatile set search_path = pg_catalog, pg_temp'
+-- It can be held now, and is made anew.
+drop function if exists switchback.commit_flip(bigint, text, bigint);
+`
 
 export const DEBT_FUNCTIONS = `
 create or replace function switchback.ack_partly(p_lease text, p_partial jsonb) returns void

@@ -49,9 +49,9 @@ comment on function switchback.flip_rows(switchback.flip) is 'A flip as its call
 `
 
 /** The shape that every act on a flip returns. */
-const RETURNS =
+export const RETURNS =
   'returns table (id text, owner_to text, slots text, state text, epoch bigint, deadline_ms bigint, started_at text, steps text)'
-const OPTIONS = 'language plpgsql volatile set search_path = pg_catalog, pg_temp'
+export const OPTIONS = 'language plpgsql volatile set search_path = pg_catalog, pg_temp'
 
 const INTENT = `
 create or replace function switchback.write_intent(p_token bigint, p_to text, p_slots int[], p_deadline_ms bigint)
@@ -140,8 +140,7 @@ comment on function switchback.write_marker(bigint, text) is 'A marker in the WA
 `
 
 const COMMIT = `
-drop function if exists switchback.commit_flip(bigint, text, bigint);
-create or replace function switchback.commit_flip(p_token bigint, p_flip text, p_base bigint, p_held boolean default false)
+create or replace function switchback.commit_flip(p_token bigint, p_flip text, p_base bigint, p_held boolean)
 ${RETURNS} ${OPTIONS} as $$
 #variable_conflict use_column
 declare

@@ -44,7 +44,7 @@ export const BACKFILL_LIMITS: BackfillLimits = {
   rowsPerSecondMax: null,
   batchRowsMax: 100,
   batchesInFlightMax: 16,
-  // Little more than is in flight: rows that wait longer outlive the young generation, and the collector copies each of them.
+  // Little more than is in flight: with 8 000 the process took a fifth more memory, and no less CPU a row.
   pendingRowsMax: 2_000,
   backoff: { firstMs: 10, capMs: 5_000 },
   progressMs: 1_000,

@@ -17,17 +17,16 @@ const SQL = `
 const SWALLOWED: Fault = { kind: 'hold', until: new Promise(() => undefined), done: () => undefined }
 const MOVED = ['1', '2', '3', '4']
 
+function started(down: () => boolean, more: Partial<Parameters<typeof startMove>[0]> = {}) {
+  const tables = { 'public.notes': { partitionKey: 'account' } }
+  return startMove({ sql: SQL, tables, faults: () => (down() ? SWALLOWED : undefined), ...more })
+}
+
 test('INV-2: a rollback with the target silent brings back what the gateways hold, names the rest, and pays its debt before the next canary (26, 60)', {
   timeout: 120_000,
 }, async () => {
   let down = false
-  await using move = await startMove({
-    sql: SQL,
-    tables: { 'public.notes': { partitionKey: 'account' } },
-    gateways: 2,
-    gateway: { limits: { commitDeadlineMs: 1_000 } },
-    faults: () => (down ? SWALLOWED : undefined),
-  })
+  await using move = await started(() => down, { gateways: 2, gateway: { limits: { commitDeadlineMs: 1_000 } } })
   await move.move('target', MOVED)
   const [one, two] = [await move.client(0), await move.client(1)]
   const set = (client: pg.Client, account: number, n: number) =>
@@ -97,11 +96,7 @@ test('INV-2: a controller that begins while the target is silent leads, is told 
   timeout: 120_000,
 }, async () => {
   let down = false
-  await using move = await startMove({
-    sql: SQL,
-    tables: { 'public.notes': { partitionKey: 'account' } },
-    faults: () => (down ? SWALLOWED : undefined),
-  })
+  await using move = await started(() => down)
   await move.move('target', ['1', '2'])
   const client = await move.client()
   const direct = await move.database.connect()

@@ -7,7 +7,7 @@ import { add, all, ENV, one } from '../commit/fake-plans.ts'
 import type { History, Txn } from '../commit/history.ts'
 import type { Gateway, OpenWork } from './gateway.ts'
 import type { Host } from './kernel.ts'
-import { PgError, type Transaction } from './postgres.ts'
+import { PgError, type Transaction } from './postgres-parts.ts'
 import { Connection, ConnectionLost } from './sessions.ts'
 import { KEYS, POT_NAMES, type World } from './world.ts'
 

@@ -7,7 +7,8 @@ import { type Lsn, NO_LSN, type SlotId } from '../../src/model/ids.ts'
 import { RoutingView } from '../../src/model/ownership.ts'
 import { Tenures } from '../../src/model/tenures.ts'
 import type { Host, Kernel } from './kernel.ts'
-import { type Backend, type Lease, Mutex, PgError, type Postgres } from './postgres.ts'
+import type { Postgres } from './postgres.ts'
+import { type Backend, type Lease, Mutex, PgError } from './postgres-parts.ts'
 import { ControlSession } from './sessions.ts'
 
 const ROWS_BACKOFF = { firstMs: 2, capMs: 30 }

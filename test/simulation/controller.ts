@@ -24,7 +24,7 @@ import type { Step } from './coverage.ts'
 import type { Host } from './kernel.ts'
 import { ORIGIN, openStream, reverseApplier } from './leader-parts.ts'
 import { linkedTarget } from './linked-target.ts'
-import { type Job, PgError } from './postgres.ts'
+import { type Job, PgError } from './postgres-parts.ts'
 import { Connection, ConnectionLost } from './sessions.ts'
 import { KEYS, LEASE, POT_NAMES, type World } from './world.ts'
 

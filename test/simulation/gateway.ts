@@ -13,7 +13,7 @@ import { MAPPING } from '../commit/fake-plans.ts'
 import { gatewayControl } from './control.ts'
 import type { Host } from './kernel.ts'
 import { linkedTarget } from './linked-target.ts'
-import type { Transaction } from './postgres.ts'
+import type { Transaction } from './postgres-parts.ts'
 import type { Connection } from './sessions.ts'
 import { LEASE, type World } from './world.ts'
 

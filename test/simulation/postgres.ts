@@ -3,101 +3,25 @@
 // after their clients have gone, and a crash that loses what had not committed. The control schema's acts are transactions like others.
 import { Signal } from '../../src/lib/latch.ts'
 import type { SourceChange, SourceTransaction } from '../../src/model/change.ts'
-import type { FlipRecord, LeaseRow, WaitingWriter } from '../../src/model/control.ts'
+import type { FlipRecord, WaitingWriter } from '../../src/model/control.ts'
 import { type Lsn, lsnOf, type SlotId } from '../../src/model/ids.ts'
 import type { Ownership, TenureRecord } from '../../src/model/ownership.ts'
 import type { Row } from '../../src/model/row.ts'
 import { POTS } from '../commit/fake-plans.ts'
 import type { Host, Kernel } from './kernel.ts'
-
-export class PgError extends Error {
-  readonly code: string
-
-  constructor(code: string, message: string) {
-    super(`${code}: ${message}`)
-    this.code = code
-  }
-}
-
-/** The backend was ended, or the server has crashed: whoever waits for it hears nothing of the outcome. */
-export class BackendGone extends Error {}
-
-export interface Backend {
-  readonly pid: number
-  readonly client: Host
-  applicationName: string
-  gone: boolean
-  transaction: Transaction | null
-}
-
-interface Version<T> {
-  readonly seq: number
-  readonly value: T
-}
-
-interface OwnershipRow {
-  readonly versions: Version<Ownership>[]
-  /** `for share`. */
-  readonly sharers: Set<Transaction>
-  updating: boolean
-}
-
-export interface WrittenRow {
-  readonly key: string
-  readonly pot: string
-  readonly values: Row
-  readonly by: number
-}
-
-export interface Transaction {
-  readonly backend: Backend
-  readonly isolation: 'read committed' | 'repeatable read'
-  readonly virtualTransaction: string
-  readonly startedAt: number
-  snapshot: number | null
-  /** Holds a lock that lets it write the mapped table. */
-  writer: boolean
-  readonly writes: Map<string, WrittenRow>
-  readonly locked: Set<string>
-  ended: boolean
-}
-
-/** What an applier's transaction writes. */
-export interface Due {
-  /** Folded: each row once. */
-  readonly rows: readonly WrittenRow[]
-  /** Transaction by transaction, in order. */
-  readonly effects: readonly (readonly WrittenRow[])[]
-  readonly visible: () => void
-}
-
-export interface Lease extends LeaseRow {
-  readonly locked: Mutex
-}
-
-export interface Job {
-  readonly id: number
-  readonly to: 'source' | 'target'
-  readonly slots: readonly SlotId[]
-  readonly cancels: boolean
-  state: 'open' | 'done'
-}
-
-/** Waited for in order. */
-export class Mutex {
-  #held = false
-  readonly #freed = new Signal()
-
-  async take(): Promise<void> {
-    while (this.#held) await this.#freed.next()
-    this.#held = true
-  }
-
-  release(): void {
-    this.#held = false
-    this.#freed.notify()
-  }
-}
+import {
+  type Backend,
+  BackendGone,
+  type Due,
+  type Job,
+  type Lease,
+  Mutex,
+  type OwnershipRow,
+  PgError,
+  type Transaction,
+  type Version,
+  type WrittenRow,
+} from './postgres-parts.ts'
 
 export const START_AMOUNT = 100
 const RECORD_BYTES = 48n

@@ -2,7 +2,8 @@
 // still run. A control session mends itself and ends its old backend first, as store/session.ts does.
 import { SwitchbackError } from '../../src/model/errors.ts'
 import type { Host, Kernel } from './kernel.ts'
-import { type Backend, BackendGone, PgError, type Postgres } from './postgres.ts'
+import type { Postgres } from './postgres.ts'
+import { type Backend, BackendGone, PgError } from './postgres-parts.ts'
 
 const QUERY_TIMEOUT_MS = 300
 const RESET_MS = 5

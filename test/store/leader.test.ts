@@ -55,7 +55,7 @@ test('an old leader that wakes finds its token stale in every act, and nothing i
     begin_backfill: `'0/5', 1000, 'system', 1, null`,
     bind: '',
     cancel_flip: `'${flip.id}', 'x'`,
-    commit_flip: `'${flip.id}', 9`,
+    commit_flip: `'${flip.id}', 9, false`,
     commit_in_debt: `'${flip.id}', 9, false`,
     end_leases: `array['${lease}'], array[0::bigint]`,
     finish_flip: `'${flip.id}', '[]'`,

@@ -18,7 +18,6 @@ test('a history names each slot newest first, in whatever order its records came
   assert.deepEqual([tenuresOf(tenures, 1), tenuresOf(tenures, 2), tenuresOf(tenures, 3)], [[7, 3, 1], [1], []])
   assert.deepEqual([tenures.newest(1)?.tenure, tenures.newest(3)], [7, undefined])
   assert.deepEqual([...tenures.slots()].toSorted(), [1, 2])
-  assert.equal([...tenures].length, 4)
 })
 
 test('newer records make a new history; the earlier one stays as it was', () => {

@@ -14,8 +14,8 @@ import { sharedDynalite } from './shared-dynalite.ts'
 const mapping = contractMapping('opened')
 const env = { AWS_ACCESS_KEY_ID: 'a', AWS_SECRET_ACCESS_KEY: 'b' }
 
-function opening(config: TargetConfig, environment: NodeJS.ProcessEnv = env) {
-  return openTarget({ config, mapping, env: environment, clock: systemClock, random: systemRandom, requestTimeoutMs: 500 })
+function opening(config: TargetConfig, environment: NodeJS.ProcessEnv = env, silent: { silentAfterMs?: number } = {}) {
+  return openTarget({ config, mapping, env: environment, clock: systemClock, random: systemRandom, requestTimeoutMs: 500, ...silent })
 }
 
 test('either kind of target opens before its tables are made, and serves', async () => {
@@ -43,6 +43,18 @@ test('an address where nothing answers is one clear error, and so are credential
   await using proxy = await dynamoProxy((await sharedDynalite()).endpoint, new FaultScript().hook)
   proxy.answer = () => Promise.resolve(refusal('UnrecognizedClientException'))
   const refused = opening({ kind: 'dynamodb', endpoint: proxy.endpoint, region: 'eu-central-1' })
+  await assert.rejects(refused, { code: 'TARGET_UNREACHABLE', message: /UnrecognizedClientException/ })
+})
+
+test('a leader that has to lead without the target opens one that refuses connections, and none that refuses its credentials (60)', async () => {
+  const port = await freePort()
+  const silent = { silentAfterMs: 5_000 }
+  const nowhere: TargetConfig = { kind: 'dynamodb', endpoint: `http://127.0.0.1:${port}`, region: 'eu-central-1' }
+  await (await opening(nowhere, env, silent)).close()
+  await (await opening({ kind: 'memory', port }, env, silent)).close()
+  await using proxy = await dynamoProxy((await sharedDynalite()).endpoint, new FaultScript().hook)
+  proxy.answer = () => Promise.resolve(refusal('UnrecognizedClientException'))
+  const refused = opening({ kind: 'dynamodb', endpoint: proxy.endpoint, region: 'eu-central-1' }, env, silent)
   await assert.rejects(refused, { code: 'TARGET_UNREACHABLE', message: /UnrecognizedClientException/ })
 })
 
