@@ -134,7 +134,7 @@ export class ActiveMode {
     if (core.transaction.kind === 'target') interruptTarget(core.transaction, over)
     const work = core.transaction.kind === 'source' ? core.transaction.work : core.sourceWork
     if (work === null || work.lease.holds() || work.read.size + work.wrote.size === 0) return
-    this.#options.end(core.atRisk ? unknown('the lease of the gateway ended') : over)
+    this.#options.end(over)
   }
 
   /** INV-9: what is under way may take effect, whatever becomes of the connection. */
@@ -142,9 +142,9 @@ export class ActiveMode {
     return this.#core.atRisk
   }
 
-  /** INV-9: what the client hears when the server connection is gone. */
-  honest(error: SwitchbackError): SwitchbackError {
-    return this.#core.atRisk ? unknown(error.message) : error
+  /** INV-9: what the client hears when the session ends, for whatever reason. */
+  honest(error: unknown): unknown {
+    return this.#core.atRisk ? unknown(error instanceof Error ? error.message : String(error)) : error
   }
 
   ended(): void {
@@ -320,7 +320,7 @@ export class ActiveMode {
     const { log } = this.#options.context
     if (!(error instanceof SwitchbackError))
       log.error({ error: String(error), stack: error instanceof Error ? error.stack : null }, 'session failed')
-    this.#options.end(error instanceof SwitchbackError ? this.honest(error) : error)
+    this.#options.end(error)
   }
 
   #press(): void {

@@ -70,10 +70,10 @@ export interface ServerLinkEvents {
   leaseOver(): void
   copyIn(): void
   key(processId: number, secretKey: Buffer): void
-  /** Something is under way that may take effect whatever becomes of the connection. */
-  atRisk(): boolean
-  /** PostgreSQL ends the connection and says so. True: the client hears something else instead (INV-9). */
-  fatal(sqlstate: string): boolean
+  /** Errors that answer no exchange are looked at before they are shown: INV-8 binds, so that a FATAL is more than bytes. */
+  looksAtErrors(): boolean
+  /** PostgreSQL ends the connection, and this is how it says so. The session is over with it (INV-9). */
+  fatal(sqlstate: string, message: Buffer): void
 }
 
 export class ServerLink {
@@ -166,25 +166,17 @@ export class ServerLink {
     }
   }
 
-  #show(chunk: Buffer, from: number, to: number): void {
+  #show(chunk: Buffer, from = 0, to = chunk.length): void {
     const lease = this.#exchanges[0]?.lease
     if (lease !== undefined && lease !== null && !lease.holds()) this.#events.leaseOver()
     else this.#events.toClient(from === 0 && to === chunk.length ? chunk : chunk.subarray(from, to))
   }
 
-  #showMessage(type: number, body: Buffer): void {
-    const message = Buffer.allocUnsafe(body.length + 5)
-    message[0] = type
-    message.writeInt32BE(body.length + 4, 1)
-    body.copy(message, 5)
-    this.#show(message, 0, message.length)
-  }
-
   #decide(type: number): boolean {
     if (type === BACKEND.parameterStatus || type === BACKEND.notificationResponse) return true
     const exchange = this.#exchanges[0]
-    // While a write is under way on the target PostgreSQL owes nothing, and may go away.
-    if (exchange === undefined) return !(type === BACKEND.errorResponse && this.#events.atRisk())
+    // PostgreSQL owes nothing, and may go away, while a statement waits here or is under way on the target.
+    if (exchange === undefined) return !(type === BACKEND.errorResponse && this.#events.looksAtErrors())
     if (type === BACKEND.noticeResponse) return exchange.relay
     if (type === BACKEND.readyForQuery) return exchange.relay && exchange.ready !== 'hide'
     // Looked at before it is shown: a FATAL may leave the outcome open.
@@ -225,7 +217,8 @@ export class ServerLink {
   #toldUnasked(): void {
     const body = Buffer.from(this.#walker.body())
     const { sqlstate, fatal } = errorOf(body)
-    if (!fatal || !this.#events.fatal(sqlstate)) this.#showMessage(BACKEND.errorResponse, body)
+    if (fatal) this.#events.fatal(sqlstate, messageOf(BACKEND.errorResponse, body))
+    else this.#show(messageOf(BACKEND.errorResponse, body))
   }
 
   #advance(exchange: Exchange, type: number): void {
@@ -238,8 +231,11 @@ export class ServerLink {
       const body = Buffer.from(this.#walker.body())
       const { sqlstate, fatal } = errorOf(body)
       exchange.failed = sqlstate
-      if (fatal && this.#events.fatal(sqlstate)) return
-      if (exchange.relay) this.#showMessage(type, body)
+      if (fatal) {
+        this.#events.fatal(sqlstate, messageOf(type, body))
+        return
+      }
+      if (exchange.relay) this.#show(messageOf(type, body))
       else exchange.kept.push({ type, body })
       if (exchange.until !== 'ready') this.#finish(exchange)
       return
@@ -282,6 +278,14 @@ export class ServerLink {
 }
 
 const KEEP_OF_RELAYED = new Set<number>([BACKEND.parameterDescription, BACKEND.rowDescription, BACKEND.noData, BACKEND.commandComplete])
+
+function messageOf(type: number, body: Buffer): Buffer {
+  const message = Buffer.allocUnsafe(body.length + 5)
+  message[0] = type
+  message.writeInt32BE(body.length + 4, 1)
+  body.copy(message, 5)
+  return message
+}
 
 /** SQLSTATE '' where the error names none (faults.md 33). */
 function errorOf(body: Buffer): { sqlstate: string; fatal: boolean } {

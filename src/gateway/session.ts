@@ -98,17 +98,18 @@ export class Session {
     else this.#active?.lapsed()
   }
 
-  /** Ends both sides; the error is the last thing the client hears. */
+  /** Ends both sides; the error, or an honest word in its place (INV-9), is the last thing the client hears. */
   end(error: unknown): void {
     if (this.#state === 'ended') return
     const before = this.#state
+    const word = error === null ? null : (this.#active?.honest(error) ?? error)
     this.#state = 'ended'
     this.#cancelLoginTimeout()
     this.#boundWork?.end()
     this.#link?.lose(error instanceof Error ? error : new SwitchbackError('UPSTREAM_LOST', { reason: 'the client has gone' }))
     this.#active?.ended()
     const { clock } = this.#context
-    if (error !== null && !this.#client.destroyed) this.#client.write(errorMessage(error, 'FATAL'))
+    if (word !== null && !this.#client.destroyed) this.#client.write(errorMessage(word, 'FATAL'))
     // What was written still goes out; whoever does not take it in time is cut off.
     for (const socket of [this.#client, this.#server]) {
       socket?.end()
@@ -187,8 +188,8 @@ export class Session {
       key: (processId, secretKey) => {
         this.#key = { processId, secretKey: Buffer.from(secretKey) }
       },
-      atRisk: () => this.#active?.atRisk === true,
-      fatal: (sqlstate) => this.#endedUnknown(sqlstate),
+      looksAtErrors: () => this.#active !== null,
+      fatal: (sqlstate, message) => this.#ending(sqlstate, message),
     })
     server.on('data', (chunk: Buffer) => this.#guarded(() => this.#link!.feed(chunk)))
     server.on('drain', () => this.#client.resume())
@@ -312,18 +313,24 @@ export class Session {
     }
   }
 
-  /** INV-9: PostgreSQL's FATAL says that the connection ends, not whether a COMMIT that was under way took effect. */
-  #endedUnknown(sqlstate: string): boolean {
-    if (this.#active?.atRisk !== true) return false
-    this.end(this.#active.honest(new SwitchbackError('UPSTREAM_LOST', { reason: `it ended the connection with ${sqlstate}` })))
-    return true
+  /**
+   * INV-9: PostgreSQL's FATAL says that the connection ends, not whether what was under way took effect. Where nothing was, the client
+   * may take it as leave to send its statement again, so nothing that it has sent is begun any more.
+   */
+  #ending(sqlstate: string, message: Buffer): void {
+    if (this.#active?.atRisk === true) {
+      this.end(new SwitchbackError('UPSTREAM_LOST', { reason: `it ended the connection with ${sqlstate}` }))
+      return
+    }
+    this.toClient(message)
+    if (this.#state === 'active') this.end(null)
   }
 
   #serverLost(reason: string): void {
     if (this.#state === 'ended') return
     const error = new SwitchbackError('UPSTREAM_LOST', { reason })
     if (this.#state === 'active') {
-      this.end(this.#active!.honest(error))
+      this.end(error)
       return
     }
     // As without a gateway: the client sees its connection go. Before sign-in it is told that nobody is there.

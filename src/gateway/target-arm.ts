@@ -315,11 +315,18 @@ async function runAlone(
   }
 }
 
-/** INV-9: the session may end while it is under way, PostgreSQL's connection being lost, and it may take effect all the same. */
+/**
+ * INV-9: the session may end while it is under way, PostgreSQL's connection being lost, and it may take effect all the same. One that
+ * has ended begins nothing: its client was told that nothing was under way, and may have sent it again.
+ */
 async function whileAtRisk<T>(core: SessionCore, work: () => Promise<T>): Promise<T> {
+  if (core.link.lost !== null) throw core.link.lost
   core.atRisk = true
   try {
     return await work()
+  } catch (error) {
+    if (error instanceof SwitchbackError || error instanceof SqlError) throw error
+    throw new SwitchbackError('OUTCOME_UNKNOWN', { reason: String(error) }, error)
   } finally {
     core.atRisk = false
   }

@@ -1,6 +1,7 @@
 // Promises: a gateway over a server of a test's own, which lets everybody in and answers what the test says; and clients of it that see
 // every message.
 import { type AddressInfo, createServer, type Socket } from 'node:net'
+import type { GatewayOptions } from '../../src/gateway/gateway.ts'
 import type { GatewayLimits } from '../../src/model/migration.ts'
 import { decodeBackend, encodeBackend } from '../../src/wire/backend.ts'
 import { MessageWalker } from '../../src/wire/framing.ts'
@@ -136,9 +137,14 @@ export async function upstream(
   }
 }
 
-export async function gatewayOver(fake: Upstream, bound: boolean, limits: Partial<GatewayLimits> = {}): Promise<TestGateway> {
+export async function gatewayOver(
+  fake: Upstream,
+  bound: boolean,
+  limits: Partial<GatewayLimits> = {},
+  more: Partial<GatewayOptions> = {},
+): Promise<TestGateway> {
   const nowhere = { url: 'postgres://x@127.0.0.1/x', server: { port: fake.port } } as unknown as TestDatabase
-  const at = await testGateway(nowhere, { bound, limits: { messageBytesMax: 100_000, connectionsMax: 1_000, ...limits } })
+  const at = await testGateway(nowhere, { bound, limits: { messageBytesMax: 100_000, connectionsMax: 1_000, ...limits }, more })
   await eventually(() => at.gateway.status().lease !== null, 'a lease')
   return at
 }

@@ -7,6 +7,8 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import { promisify } from 'node:util'
+import { systemClock } from '../../lib/clock.ts'
+import { inTime, LATE } from '../../lib/in-time.ts'
 import { makeTemporaryFolder, writeFailure } from '../write-file.ts'
 import { keeperCommand } from './keeper.ts'
 
@@ -143,9 +145,11 @@ class Server implements EmbeddedPostgres {
     const keeper = this.#keeper
     if (!keeper) return
     const pid = Number(readFileSync(join(this.folder, 'postmaster.pid'), 'utf8').split('\n')[0])
-    const ended = new Promise((resolve) => keeper.once('exit', resolve))
+    // Backends that outlive the postmaster hold the log open. Without its file nothing else would keep a new server off them.
+    const ended = new Promise((resolve) => keeper.once('close', resolve))
     process.kill(pid, 'SIGKILL')
-    await ended
+    if ((await inTime(systemClock, STOP_DEADLINE_MS, ended)) === LATE)
+      throw new Error(`a backend of the killed PostgreSQL has not ended within ${STOP_DEADLINE_MS} ms`)
     this.#keeper = null
     rmSync(join(this.folder, 'postmaster.pid'), { force: true })
   }
