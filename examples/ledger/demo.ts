@@ -214,13 +214,16 @@ class Story {
   }
 
   async #kill(step: string): Promise<void> {
-    const kill = killOne(this.#killPlan(), step)
+    const kill = await killOne(this.#killPlan(), step)
     if (kill !== null) this.#kills.push(kill)
     await this.#until('everything runs again', () => this.#supervised.every((process) => process.running))
   }
 
   #killPlan() {
-    return { random: this.#random, victims: this.#supervised, say: this.#options.say }
+    const { gatewayPorts } = this.#world
+    // In the order in which they were started: the gateways first.
+    const victims = this.#supervised.map((process, i) => ({ process, port: gatewayPorts[i] ?? null }))
+    return { random: this.#random, victims, say: this.#options.say }
   }
 
   async #untilReady(): Promise<void> {

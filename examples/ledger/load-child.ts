@@ -4,10 +4,12 @@ import { type LoadOptions, startLoad } from './load.ts'
 
 const options = JSON.parse(process.argv[2]!) as LoadOptions
 const print = (value: unknown) => process.stdout.write(`${JSON.stringify(value)}\n`)
+const wallMs = (ms: number) => Math.round((performance.timeOrigin + ms) * 1000) / 1000
 const load = startLoad(options, (sample) =>
   print({
     ...sample,
-    intendedMs: Math.round((performance.timeOrigin + sample.intendedMs) * 1000) / 1000,
+    intendedMs: wallMs(sample.intendedMs),
+    connectedMs: sample.connectedMs === null ? null : wallMs(sample.connectedMs),
     latencyMs: Math.round(sample.latencyMs * 1000) / 1000,
   }),
 )

@@ -27,6 +27,9 @@ export interface LoadSample {
   readonly latencyMs: number
   readonly intendedMs: number
   readonly account: number
+  /** Of the connection that it was last sent on, and when that was made; null: none was found. */
+  readonly port: number | null
+  readonly connectedMs: number | null
 }
 
 export interface LoadCounts {
@@ -180,10 +183,17 @@ async function editProfile(world: World, account: number, kind: string, intended
   finishWrite(world, op, account, done, intendedMs)
 }
 
-interface Done {
+interface Done extends Connected {
   readonly outcome: Outcome
   readonly sqlstate: string | null
 }
+
+interface Connected {
+  readonly port: number | null
+  readonly connectedMs: number | null
+}
+
+const NOWHERE: Connected = { port: null, connectedMs: null }
 
 function finishWrite(world: World, op: string, account: number, done: Done, intendedMs: number): void {
   const { counts, journal } = world
@@ -199,21 +209,24 @@ async function attempt(world: World, work: (client: pg.Client, committing: () =>
   const deadlineMs = performance.now() + world.options.giveUpMs
   for (let tries = 0; ; tries++) {
     const client = await world.pool.take(deadlineMs)
-    if (client === null) return { outcome: 'refused', sqlstate: '08001' }
+    if (client === null) return { outcome: 'refused', sqlstate: '08001', ...NOWHERE }
+    const connected = world.pool.connected(client)
     let sent = false
     try {
       const outcome = await work(client, () => {
         sent = true
       })
       world.pool.give(client)
-      return { outcome, sqlstate: null }
+      return { outcome, sqlstate: null, ...connected }
     } catch (error) {
       const sqlstate = (error as { code?: string }).code ?? '08006'
       const broken = !isSqlstate(sqlstate) || sqlstate.startsWith('08') || sqlstate.startsWith('57P')
       if (broken) world.pool.drop(client)
       else world.pool.give(client, 'rollback')
-      if (sent && (sqlstate === '08007' || !isSqlstate(sqlstate) || sqlstate === '08006')) return { outcome: 'unknown', sqlstate }
-      if ((!RETRY.has(sqlstate) && isSqlstate(sqlstate)) || performance.now() > deadlineMs) return { outcome: 'refused', sqlstate }
+      if (sent && (sqlstate === '08007' || !isSqlstate(sqlstate) || sqlstate === '08006'))
+        return { outcome: 'unknown', sqlstate, ...connected }
+      if ((!RETRY.has(sqlstate) && isSqlstate(sqlstate)) || performance.now() > deadlineMs)
+        return { outcome: 'refused', sqlstate, ...connected }
       world.counts.retries++
       await new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(200, 2 ** tries)))
     }
@@ -225,6 +238,7 @@ class Connections {
   readonly #options: LoadOptions
   readonly #free: pg.Client[] = []
   readonly #waiting: { give: (client: pg.Client | null) => void; deadlineMs: number }[] = []
+  readonly #connectedMs = new WeakMap<pg.Client, number>()
   #open = 0
   #next = 0
   #ended = false
@@ -250,6 +264,10 @@ class Connections {
         Math.max(0, deadlineMs - performance.now()),
       ).unref()
     })
+  }
+
+  connected(client: pg.Client): Connected {
+    return { port: client.port, connectedMs: this.#connectedMs.get(client) ?? null }
   }
 
   give(client: pg.Client, after?: 'rollback'): void {
@@ -292,6 +310,7 @@ class Connections {
       client.on('error', () => this.#lost(client))
       try {
         await client.connect()
+        this.#connectedMs.set(client, performance.now())
         this.#hand(client)
         return
       } catch {

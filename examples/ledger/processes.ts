@@ -91,9 +91,15 @@ export class Supervised {
     return this.#child !== null
   }
 
-  /** kill -9, as a machine that loses power; the supervisor starts it again. False: it is not running just now. */
-  kill(): boolean {
-    return this.#child?.kill('SIGKILL') ?? false
+  /**
+   * kill -9, as a machine that loses power; the supervisor starts it again. Resolves when it is gone, with the wall clock, ms. Null: it is
+   * not running just now.
+   */
+  kill(): Promise<number> | null {
+    const child = this.#child
+    if (child === null) return null
+    const gone = new Promise<number>((resolve) => child.once('exit', () => resolve(Date.now())))
+    return child.kill('SIGKILL') ? gone : null
   }
 
   async stop(): Promise<void> {

@@ -55,9 +55,15 @@ export class Watch {
   }
 }
 
+export interface Victim {
+  readonly process: Supervised
+  /** Of a gateway: where clients connect. */
+  readonly port: number | null
+}
+
 export interface KillPlan {
   readonly random: () => number
-  readonly victims: readonly Supervised[]
+  readonly victims: readonly Victim[]
   readonly say: (text: string) => void
 }
 
@@ -70,9 +76,12 @@ export async function killInsideFlip(watch: Watch, owner: string, plan: KillPlan
   return null
 }
 
-export function killOne(plan: KillPlan, step: string): Kill | null {
-  const victim = plan.victims[Math.floor(plan.random() * plan.victims.length)]!
-  if (!victim.kill()) return null
-  plan.say(`kill -9 of ${victim.name} (${step}); its supervisor starts it again.`)
-  return { process: victim.name, step, atMs: Date.now() }
+/** Resolves when the victim is gone. Null: it was not running. */
+export async function killOne(plan: KillPlan, step: string): Promise<Kill | null> {
+  const { process, port } = plan.victims[Math.floor(plan.random() * plan.victims.length)]!
+  const atMs = Date.now()
+  const gone = process.kill()
+  if (gone === null) return null
+  plan.say(`kill -9 of ${process.name} (${step}); its supervisor starts it again.`)
+  return { process: process.name, step, port, atMs, goneMs: await gone }
 }
