@@ -309,10 +309,10 @@ async function runQuery(core: SessionCore, batch: Batch): Promise<void> {
     else core.toClient(Buffer.concat([EMPTY_QUERY, readyForQuery(statusOf(core.transaction, core.link.status))]))
     return
   }
-  const pieces = piecesOf(list)
+  const pieces = piecesOf(list, core.transaction.kind !== 'idle')
   for (let i = 0; i < pieces.length; i++) {
     const piece = pieces[i]!
-    const control = piece[0]!.plan.kind === 'control' ? (piece[0]!.plan as ControlPlan) : null
+    const control = controlPlanOf(piece[0]!)
     if (control !== null && answersControl(core, control)) {
       core.toClient(Buffer.concat(await actOnControl(core, piece[0]!)))
       continue
@@ -331,17 +331,30 @@ async function runQuery(core: SessionCore, batch: Batch): Promise<void> {
   core.toClient(readyForQuery(statusOf(core.transaction, core.link.status)))
 }
 
-/** Statements between transaction control go together; in a transaction that PostgreSQL has open, all do. */
-function piecesOf(list: readonly PlannedStatement[]): PlannedStatement[][] {
+/**
+ * Statements between transaction control go together. Outside a block PostgreSQL makes one transaction of what stands in one text, and a
+ * BEGIN, ROLLBACK or SAVEPOINT further on in it is about what went before too: all of that is one piece.
+ */
+function piecesOf(list: readonly PlannedStatement[], inBlock: boolean): PlannedStatement[][] {
   const pieces: PlannedStatement[][] = []
   let joined = false
-  for (const statement of list) {
-    const control = statement.plan.kind === 'control'
-    if (control || !joined) pieces.push([statement])
+  for (const [i, statement] of list.entries()) {
+    const control = controlPlanOf(statement)
+    if (control === null && !inBlock && !joined && list.slice(i).some((later) => controlPlanOf(later) !== null)) {
+      pieces.push(list.slice(i))
+      break
+    }
+    if (control !== null || !joined) pieces.push([statement])
     else pieces.at(-1)!.push(statement)
-    joined = !control
+    joined = control === null
+    if (control?.control === 'begin') inBlock = true
+    if (control?.control === 'commit' || control?.control === 'abort') inBlock = control.chain
   }
   return pieces
+}
+
+function controlPlanOf({ plan }: PlannedStatement): ControlPlan | null {
+  return plan.kind === 'control' ? plan : null
 }
 
 async function runPiece(

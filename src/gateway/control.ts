@@ -7,6 +7,8 @@ import type { SessionCore } from './session-core.ts'
 import { abortTarget, commitTarget } from './target-arm.ts'
 import { heldLike, IDLE, isolationOf, type Transaction, transactionAborted } from './transaction.ts'
 
+const ALREADY_IN_PROGRESS = warning('25001', 'there is already a transaction in progress')
+
 export type ControlPlan = Extract<Plan, { kind: 'control' }>
 
 /** False: the statement goes to PostgreSQL (with the held BEGIN before it, if there is one). */
@@ -44,9 +46,12 @@ function begin(core: SessionCore, plan: ControlPlan, sql: string): Buffer[] {
   switch (core.transaction.kind) {
     case 'failed':
       throw transactionAborted()
-    case 'held':
     case 'target':
-      return [warning('25001', 'there is already a transaction in progress'), commandComplete(tag)]
+      // PostgreSQL would make what the batch has done so far part of the block.
+      if (core.transaction.implicit) throw new SwitchbackError('NOT_ON_TARGET', { what: 'BEGIN behind other statements' })
+      return [ALREADY_IN_PROGRESS, commandComplete(tag)]
+    case 'held':
+      return [ALREADY_IN_PROGRESS, commandComplete(tag)]
     default:
       core.transaction = {
         kind: 'held',

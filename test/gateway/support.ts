@@ -142,7 +142,8 @@ function otherPlanOf(text: string): Plan {
   const control = { commit: 'commit', end: 'commit', rollback: 'abort', abort: 'abort', savepoint: 'savepoint' } as const
   const word = text.split(' ')[0] as keyof typeof control
   if (text.startsWith('rollback to')) return { kind: 'control', control: 'rollback to', isolation: null, readOnly: null, chain: false }
-  if (word in control) return { kind: 'control', control: control[word], isolation: null, readOnly: null, chain: false }
+  if (word in control)
+    return { kind: 'control', control: control[word], isolation: null, readOnly: null, chain: text.endsWith('and chain') }
   if (/^(set|reset|show|discard|deallocate)\b/.test(text)) return { kind: 'session', statement: text }
   if (text.includes('accounts')) {
     return { kind: 'unroutable', reads: text.startsWith('select'), because: 'it names no key', wouldRoute: 'it said where id = $1' }
