@@ -173,12 +173,14 @@ export class FakeExecutor implements TargetExecutor {
   readonly log: string[] = []
   /** Awaited before each autocommit. */
   gate: Promise<void> = Promise.resolve()
-  /** Statements and commits that have come to it. */
+  /** Of one statement or commit; null: none. */
+  slowness: () => Promise<void> | null = () => null
+  /** Statements and commits that have come to it, and that it has not ended. */
   came = 0
+  underWay = 0
 
   async autocommit(...[lease, address, plan, params, env]: Parameters<TargetExecutor['autocommit']>) {
-    this.came++
-    await this.gate
+    await this.#takesTime()
     if (!lease.holds()) throw new SwitchbackError('LEASE_OVER', { lease: lease.id })
     const rows = { point: () => this.rows.get(address.key), range: () => [] }
     const result = plan.run(params, rows, env)
@@ -205,8 +207,7 @@ export class FakeExecutor implements TargetExecutor {
         return result
       },
       async commit() {
-        executor.came++
-        await executor.gate
+        await executor.#takesTime()
         if (over || !lease.holds()) throw new SwitchbackError('CONFLICT', { key: address.key })
         over = true
         executor.#apply(address.key, changes)
@@ -228,6 +229,17 @@ export class FakeExecutor implements TargetExecutor {
 
   undecided() {
     return new Map()
+  }
+
+  async #takesTime(): Promise<void> {
+    this.came++
+    this.underWay++
+    try {
+      await this.gate
+      await this.slowness()
+    } finally {
+      this.underWay--
+    }
   }
 
   #apply(key: string, changes: readonly RowChange[]): void {
