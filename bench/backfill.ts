@@ -16,31 +16,33 @@ const MEMORY_IN_FLIGHT = 8
 const RATIO = { atLeast: 0.8 }
 
 export async function benchBackfill(options: BenchOptions): Promise<Measured> {
-  const sizes = options.quick ? { memory: 5_000, dynalite: 1_000, many: 20_000 } : { memory: 100_000, dynalite: 50_000, many: 1_000_000 }
+  const sizes = options.quick
+    ? { memory: 5_000, dynalite: 1_000, few: 2_000, many: 20_000 }
+    : { memory: 500_000, dynalite: 50_000, few: 100_000, many: 1_000_000 }
   return withEnds(async (defer) => {
     const postgres = await benchPostgres()
     defer(() => postgres.stop())
     const memory = await onMemory(options, postgres, sizes.memory)
     const dynalite = await onDynalite(options, postgres, sizes.dynalite)
-    options.say(`${sizes.many} rows into the memory target`)
-    await using store = await memoryStore()
-    const many = await backfillInto(postgres, 'memory', store, sizes.many, options)
+    const { few, many } = await interleaved(options, {
+      few: () => memoryOf(postgres, sizes.few, options),
+      many: () => memoryOf(postgres, sizes.many, options),
+    })
     const figures: Record<string, Figure> = {
       ratioToConditionalInsert: figure(Math.min(memory.ratio, dynalite.ratio), 'x', RATIO),
       memoryRatioToConditionalInsert: figure(memory.ratio, 'x', RATIO),
       dynaliteRatioToConditionalInsert: figure(dynalite.ratio, 'x', RATIO),
       memoryRowsPerSecond: figure(memory.rowsPerSecond, 'rows/s'),
-      manyRowsPerSecond: figure(many.rowsPerSecond, 'rows/s'),
       dynaliteRowsPerSecond: figure(dynalite.rowsPerSecond, 'rows/s'),
-      ...memoryFigures(memory.rssMiB, many.ran.rssMiB),
+      ...memoryFigures(median(few), median(many)),
     }
     return { figures, peers: { ...memory.peers, ...dynalite.peers } }
   })
 }
 
 /** Flat: ten times the rows, and at most a quarter more memory. */
-function memoryFigures(few: number | null, many: number | null): Record<string, Figure> {
-  if (few === null || many === null) return {}
+function memoryFigures(few: number, many: number): Record<string, Figure> {
+  if (few === 0 || many === 0) return {}
   return {
     rssMiB: figure(Math.max(few, many), 'MiB', { atMost: 300 }),
     rssGrowth: figure(many / few, 'x', { atMost: 1.25 }),
@@ -50,20 +52,16 @@ function memoryFigures(few: number | null, many: number | null): Record<string, 
 interface Side {
   readonly ratio: number
   readonly rowsPerSecond: number
-  readonly rssMiB: number | null
   readonly peers: Measured['peers']
 }
 
 async function onMemory(options: BenchOptions, postgres: EmbeddedPostgres, rows: number): Promise<Side> {
   options.say(`${rows} rows into the memory target`)
   const puts = accountPuts(rows)
-  const rss: number[] = []
   const { backfill, insert } = await interleaved(options, {
     backfill: async () => {
       await using store = await memoryStore()
-      const { rowsPerSecond, ran } = await backfillInto(postgres, 'memory', store, rows, options)
-      if (ran.rssMiB !== null) rss.push(ran.rssMiB)
-      return rowsPerSecond
+      return (await backfillInto(postgres, 'memory', store, rows, options)).rowsPerSecond
     },
     insert: async () => {
       await using store = await memoryStore()
@@ -74,9 +72,15 @@ async function onMemory(options: BenchOptions, postgres: EmbeddedPostgres, rows:
   return {
     ratio: medianRatio(backfill, insert),
     rowsPerSecond: median(backfill),
-    rssMiB: rss.length === 0 ? null : median(rss),
     peers: { memoryConditionalInsertRowsPerSecond: peer(median(insert), 'rows/s') },
   }
+}
+
+/** MiB; 0 where the kernel tells none. */
+async function memoryOf(postgres: EmbeddedPostgres, rows: number, options: BenchOptions): Promise<number> {
+  options.say(`${rows} rows into the memory target, for the memory they take`)
+  await using store = await memoryStore()
+  return (await backfillInto(postgres, 'memory', store, rows, options)).ran.rssMiB ?? 0
 }
 
 async function onDynalite(options: BenchOptions, postgres: EmbeddedPostgres, rows: number): Promise<Side> {
@@ -102,7 +106,6 @@ async function onDynalite(options: BenchOptions, postgres: EmbeddedPostgres, row
   return {
     ratio: medianRatio(backfill, insert),
     rowsPerSecond: median(backfill),
-    rssMiB: null,
     peers: {
       dynaliteConditionalInsertRowsPerSecond: peer(median(insert), 'rows/s'),
       dynaliteUnconditionalBatchRowsPerSecond: peer(median(batch), 'rows/s'),

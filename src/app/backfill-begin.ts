@@ -156,7 +156,7 @@ async function stampAfterFailover(
   const from = backfill?.madeFrom
   if (from == null || (from.systemIdentifier === server.systemIdentifier && from.timeline === server.timeline)) return {}
   const view = await readView(workspace.session)
-  const isHome = (slot: number) => view.ownership(slot)?.owner === 'source'
-  const scanned = { target, mapping: workspace.mapping, slotOf: (key: string) => view.slotOf(key), segments: SCAN_SEGMENTS, counts: isHome }
+  const isHome = (key: string) => view.ownership(view.slotOf(key))?.owner === 'source'
+  const scanned = { target, mapping: workspace.mapping, segments: SCAN_SEGMENTS, counts: isHome }
   return { highestStamp: await highestStamp(scanned, signal) }
 }

@@ -5,6 +5,7 @@ import type pg from 'pg'
 import type { Clock } from '../lib/clock.ts'
 import { Signal } from '../lib/latch.ts'
 import type { Row } from '../model/row.ts'
+import { type ByteStream, takeCopyLines } from './copy-lines.ts'
 
 /** So many batches wait to be taken, and the socket is paused. */
 const BATCHES_AHEAD = 1
@@ -14,7 +15,7 @@ const SILENT_MAX_MS = 60_000
 /** What `pg` has of a connection and does not type. */
 interface CopyConnection {
   query(text: string): void
-  readonly stream: { pause(): void; resume(): void; destroy(error?: Error): void }
+  readonly stream: ByteStream & { pause(): void; resume(): void; destroy(error?: Error): void }
 }
 
 /** `connection`: its query_timeout is 0, since a copy goes on for as long as its rows are taken. */
@@ -52,6 +53,7 @@ class CopyOut implements pg.Submittable {
   #failure: Error | null = null
   #heardMs: number
   #cancelWatch: (() => void) | null = null
+  #giveBack: () => void = () => undefined
   over = false
   /** `pg` wraps it when it has a timeout of its own. */
   callback: ((error: Error | null) => void) | undefined = undefined
@@ -67,6 +69,14 @@ class CopyOut implements pg.Submittable {
   }
 
   submit(connection: unknown): void {
+    this.#giveBack = takeCopyLines(
+      this.#stream,
+      (line) => this.#line(line),
+      (error) => {
+        this.#fail(error)
+        this.#stream.destroy()
+      },
+    )
     ;(connection as CopyConnection).query(`copy (${this.#select}) to stdout`)
   }
 
@@ -89,13 +99,6 @@ class CopyOut implements pg.Submittable {
     if (this.#paused) this.#stream.resume()
   }
 
-  handleCopyData({ chunk }: { readonly chunk: Buffer }): void {
-    const row = rowOfCopyLine(chunk.toString('utf8', 0, chunk.length - 1)) // without the newline
-    if (row.length !== this.#columns) return this.#fail(new Error(`a COPY line of ${row.length} columns, ${this.#columns} expected`))
-    this.#batch.push(row)
-    if (this.#batch.length >= this.#batchRows) this.#cut()
-  }
-
   handleCommandComplete(): void {}
 
   handleReadyForQuery(): void {
@@ -107,13 +110,22 @@ class CopyOut implements pg.Submittable {
     this.#fail(error)
   }
 
+  #line(line: string): void {
+    const row = rowOfCopyLine(line)
+    if (row.length !== this.#columns) return this.#fail(new Error(`a COPY line of ${row.length} columns, ${this.#columns} expected`))
+    this.#batch.push(row)
+    if (this.#batch.length >= this.#batchRows) this.#cut()
+  }
+
   #fail(error: Error): void {
     this.#failure ??= error
     this.#end()
   }
 
   #end(): void {
+    if (this.over) return
     this.over = true
+    this.#giveBack()
     this.#cancelWatch?.()
     this.callback?.(this.#failure)
     this.#came.notify()

@@ -5,7 +5,7 @@ import type { KeyRange } from '../model/source.ts'
 import { columnSql, keyColumns, tableSql } from './ident.ts'
 
 const ROWS_A_RANGE_MIN = 5_000
-const SAMPLE_ROWS_A_RANGE = 1_000
+const SAMPLE_ROWS_A_RANGE = 300
 /** Below it the whole table costs no more than finding out. */
 const SAMPLED_ABOVE_ROWS = 50_000
 

@@ -5,7 +5,7 @@ import { setMaxListeners } from 'node:events'
 import type { Clock } from '../lib/clock.ts'
 import { Signal } from '../lib/latch.ts'
 import type { Random } from '../lib/prng.ts'
-import type { SlotId, Stamp } from '../model/ids.ts'
+import type { Stamp } from '../model/ids.ts'
 import type { AggregateKey } from '../model/key.ts'
 import type { Mapping, TableName } from '../model/mapping.ts'
 import type { Target } from '../model/target.ts'
@@ -31,9 +31,8 @@ export interface SweepOptions {
   readonly target: Pick<Target, 'putRows' | 'scanRows'>
   readonly mapping: Mapping
   readonly journal: SweepJournal
-  readonly slotOf: (key: AggregateKey) => SlotId
-  /** The tenure's base; null: not a slot of this backfill, its rows stay. */
-  readonly stampOf: (slot: SlotId) => Stamp | null
+  /** The base of the tenure of the aggregate's slot; null: not a slot of this backfill, its rows stay. */
+  readonly stampOf: (key: AggregateKey) => Stamp | null
   readonly segments: number
   /** Parts that are scanned at once. */
   readonly scansMax: number
@@ -129,7 +128,7 @@ class Sweep {
 
   /** Ends when every tombstone that it put is durable, also where the scan broke off: the next try does not find these again. */
   async #scan(part: Part): Promise<void> {
-    const { target, segments, slotOf, stampOf } = this.#options
+    const { target, segments, stampOf } = this.#options
     const { table, segment } = part
     const durable = new Signal()
     const waiter = { remaining: 1, onDurable: () => durable.notify() }
@@ -139,7 +138,7 @@ class Sweep {
         part.rowsSeen += batch.length
         for (const { key, clustering, values, stamp: found } of batch) {
           if (values === null) continue
-          const stamp = stampOf(slotOf(key))
+          const stamp = stampOf(key)
           if (stamp === null || found >= stamp) continue
           await this.#writer.room()
           if (this.#signal.aborted) return
@@ -162,9 +161,9 @@ class Sweep {
   }
 }
 
-/** The highest stamp of the target's rows and tombstones in these slots: known only by looking, where WAL positions went back. */
+/** The highest stamp of the target's rows and tombstones of the aggregates that count: known only by looking, where WAL positions went back. */
 export async function highestStamp(
-  options: Pick<SweepOptions, 'target' | 'mapping' | 'slotOf' | 'segments'> & { readonly counts: (slot: SlotId) => boolean },
+  options: Pick<SweepOptions, 'target' | 'mapping' | 'segments'> & { readonly counts: (key: AggregateKey) => boolean },
   signal: AbortSignal,
 ): Promise<Stamp> {
   const { target, mapping, segments } = options
@@ -172,7 +171,7 @@ export async function highestStamp(
   for (const { name: table } of mapping.tables) {
     for (let segment = 0; segment < segments; segment++) {
       for await (const batch of target.scanRows({ table, segment, segments, signal })) {
-        for (const row of batch) if (row.stamp > highest && options.counts(options.slotOf(row.key))) highest = row.stamp
+        for (const row of batch) if (row.stamp > highest && options.counts(row.key)) highest = row.stamp
       }
     }
   }

@@ -66,7 +66,6 @@ function options(more: Partial<BackfillOptions> & Pick<BackfillOptions, 'source'
   return {
     mapping: ONLY_ENTRIES,
     snapshot: 'snap',
-    slotOf: slotOfKey,
     stampOf: () => BASE,
     worker: 'w',
     clock: systemClock,
@@ -104,7 +103,7 @@ test('every row of the snapshot is copied once over all ranges, stamped with the
 test('rows of slots that the target owns are not copied, and are counted', async () => {
   const { source } = fakeSource(() => manyRows(100))
   const target = fakeTarget()
-  const stampOf = (slot: number) => (slot === 3 ? null : BASE)
+  const stampOf = (key: string) => (slotOfKey(key) === 3 ? null : BASE)
   const result = await runBackfill(options({ source, target, journal: memoryBackfillJournal(), stampOf }), AbortSignal.timeout(10_000))
   assert.equal(result.rowsSkipped, 10)
   assert.deepEqual(
@@ -210,9 +209,8 @@ test('after a second backfill, what lies below the new base was deleted meanwhil
     {
       target,
       mapping: ONLY_ENTRIES,
-      slotOf: slotOfKey,
       journal: { isSwept: async () => false, swept: async () => undefined },
-      stampOf: (slot) => (slot === 3 ? null : BASE),
+      stampOf: (key) => (slotOfKey(key) === 3 ? null : BASE),
       segments: 3,
       scansMax: 2,
       limits: { batchRowsMax: 10, batchesInFlightMax: 2, pendingRowsMax: 100, backoff: { firstMs: 1, capMs: 5 } },
@@ -252,7 +250,6 @@ test('parts that are swept are not scanned again, a part counts only when its to
       target,
       mapping: ONLY_ENTRIES,
       journal,
-      slotOf: slotOfKey,
       stampOf: () => BASE,
       segments: 4,
       scansMax: 2,
@@ -273,6 +270,6 @@ test('the highest stamp is that of the slots asked for, tombstones included', as
     return { table: ENTRIES.name, key, clustering: ['1'], values, stamp, mark: false }
   }
   await target.putRows([put('1', 50n, ['1', '1', '1', null]), put('2', 70n, null), put('3', 900n, ['3', '1', '1', null])])
-  const asked = { target, mapping: ONLY_ENTRIES, slotOf: slotOfKey, segments: 2, counts: (slot: number) => slot !== 3 }
+  const asked = { target, mapping: ONLY_ENTRIES, segments: 2, counts: (key: string) => slotOfKey(key) !== 3 }
   assert.equal(await highestStamp(asked, new AbortController().signal), 70n)
 })

@@ -48,7 +48,6 @@ test('with real PostgreSQL under load, copy and stream together are the final st
         mapping,
         journal: memoryBackfillJournal(),
         snapshot: point.snapshot,
-        slotOf: hashSlotOf,
         stampOf: () => 1_000n,
         worker: 'w',
         limits: { workers: 3, rangesPerTable: 7, readRows: 100 },

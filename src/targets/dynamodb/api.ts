@@ -4,6 +4,7 @@
 import { type ClientRequest, Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http'
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import type { Clock } from '../../lib/clock.ts'
+import { Places } from '../../lib/places.ts'
 import { SwitchbackError } from '../../model/errors.ts'
 import { type Credentials, type Sign, signerFor } from './signature.ts'
 
@@ -60,12 +61,16 @@ export class DynamoApi {
   readonly #agent: HttpAgent
   readonly #sign: Sign
   readonly #send: (options: object, onReply: (reply: IncomingMessage) => void) => ClientRequest
-  #inFlight = 0
+  /** A request is made when there is a socket for it: one that waits in Node's agent is a dozen objects. */
+  readonly #sockets: Places
+  readonly #hostname: string
 
   constructor(options: ApiOptions) {
     this.endpoint = options.endpoint
     this.#options = options
     this.#url = new URL(options.endpoint)
+    this.#hostname = this.#url.hostname.replace(/^\[|\]$/g, '')
+    this.#sockets = new Places(options.socketsMax)
     const secure = this.#url.protocol === 'https:'
     const pool = { keepAlive: true, maxSockets: options.socketsMax, scheduling: 'lifo', timeout: IDLE_SOCKET_MS, noDelay: true } as const
     this.#agent = secure ? new HttpsAgent(pool) : new HttpAgent(pool)
@@ -75,15 +80,24 @@ export class DynamoApi {
 
   /** Throws ConditionFailed or a SwitchbackError. */
   async call<R>(operation: string, parameters: object): Promise<R> {
-    if (this.#inFlight >= this.#options.socketsMax + this.#options.waitingMax)
-      throw new SwitchbackError('TARGET_THROTTLED', { operation, reason: `waitingMax ${this.#options.waitingMax} requests wait` })
-    this.#inFlight++
+    const { clock, requestTimeoutMs, waitingMax } = this.#options
+    if (this.#sockets.waiting >= waitingMax)
+      throw new SwitchbackError('TARGET_THROTTLED', { operation, reason: `waitingMax ${waitingMax} requests wait` })
+    let leftMs = requestTimeoutMs
+    const place = this.#sockets.enter()
+    if (place !== null) {
+      const cameMs = clock.monotonicMs()
+      // Those before it end within their own time.
+      await place
+      leftMs -= clock.monotonicMs() - cameMs
+    }
     try {
-      const { status, body } = await this.#exchange(operation, JSON.stringify(parameters))
+      if (leftMs <= 0) throw new SwitchbackError('TARGET_THROTTLED', { operation, reason: `no socket within ${requestTimeoutMs} ms` })
+      const { status, body } = await this.#exchange(operation, JSON.stringify(parameters), leftMs)
       if (status === 200) return parsed(operation, body) as R
       throw failure(operation, status, body)
     } finally {
-      this.#inFlight--
+      this.#sockets.leave()
     }
   }
 
@@ -91,12 +105,11 @@ export class DynamoApi {
     this.#agent.destroy()
   }
 
-  #exchange(operation: string, body: string): Promise<{ status: number; body: string }> {
+  #exchange(operation: string, body: string, timeoutMs: number): Promise<{ status: number; body: string }> {
     const { clock, requestTimeoutMs } = this.#options
     return new Promise((resolve, reject) => {
       const headers = this.#sign({ operation, body, nowMs: clock.nowMs() })
-      const { hostname, port } = this.#url
-      const options = { hostname: hostname.replace(/^\[|\]$/g, ''), port, method: 'POST', path: '/', agent: this.#agent, headers }
+      const options = { hostname: this.#hostname, port: this.#url.port, method: 'POST', path: '/', agent: this.#agent, headers }
       const request = this.#send(options, (reply) => {
         const chunks: Buffer[] = []
         let bytes = 0
@@ -116,7 +129,7 @@ export class DynamoApi {
         cancelTimer()
         reject(lineFailure(operation, error))
       }
-      const cancelTimer = clock.after(requestTimeoutMs, () => request.destroy(new Error(`no reply within ${requestTimeoutMs} ms`)))
+      const cancelTimer = clock.after(timeoutMs, () => request.destroy(new Error(`no reply within ${requestTimeoutMs} ms`)))
       request.on('error', fail)
       request.end(body)
     })

@@ -65,7 +65,7 @@ class DynamoTarget implements Target {
       region: options.region,
       credentials: options.credentials,
       requestTimeoutMs: options.requestTimeoutMs ?? 5_000,
-      socketsMax: options.socketsMax ?? 128,
+      socketsMax: options.socketsMax ?? 64,
       waitingMax: options.waitingMax ?? 10_000,
       clock,
     })

@@ -23,6 +23,8 @@ interface Put {
   readonly layout: Layout
   readonly key: Record<string, Attribute>
   readonly body: Record<string, Attribute>
+  /** Both together. */
+  readonly item: Item
   readonly stamp: bigint
   /** Some cells stay as they are stored. */
   readonly partial: boolean
@@ -155,17 +157,18 @@ export class Rows {
     const layout = this.#layoutOf(row.table)
     const key = keyItem(layout, row)
     const body = bodyItem(layout, row)
-    checkItemBytes(layout, { ...key, ...body })
-    return { layout, key, body, stamp: row.stamp, partial: row.values?.includes(undefined) ?? false }
+    const item = { ...key, ...body }
+    checkItemBytes(layout, item)
+    return { layout, key, body, item, stamp: row.stamp, partial: row.values?.includes(undefined) ?? false }
   }
 
-  async #putWhole({ layout, key, body }: Put): Promise<void> {
+  async #putWhole({ layout, item }: Put): Promise<void> {
     const request = {
       TableName: layout.tableName,
-      Item: { ...key, ...body },
+      Item: item,
       ConditionExpression: 'attribute_not_exists(#s) OR #s < :s',
       ExpressionAttributeNames: { '#s': STAMP },
-      ExpressionAttributeValues: { ':s': body[STAMP] },
+      ExpressionAttributeValues: { ':s': item[STAMP] },
     }
     await held(() => this.#api.call('PutItem', request)) // not held: the same or a later one is there (INV-4)
   }

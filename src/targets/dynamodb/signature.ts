@@ -23,8 +23,13 @@ export function signerFor(options: { readonly credentials: Credentials; readonly
   const names = sessionToken === undefined ? 'host;x-amz-date;x-amz-target' : 'host;x-amz-date;x-amz-security-token;x-amz-target'
   let keyDay = ''
   let key: Buffer = Buffer.alloc(0)
+  let second = Number.NaN
+  let date = ''
   return ({ operation, body, nowMs }) => {
-    const date = new Date(nowMs).toISOString().replace(/[:-]|\.\d{3}/g, '')
+    if (Math.floor(nowMs / 1000) !== second) {
+      second = Math.floor(nowMs / 1000)
+      date = new Date(nowMs).toISOString().replace(/[:-]|\.\d{3}/g, '')
+    }
     const day = date.slice(0, 8)
     const scope = `${day}/${region}/${SERVICE}/aws4_request`
     if (day !== keyDay) {

@@ -6,7 +6,7 @@ import { backoffMs } from '../../lib/backoff.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Random } from '../../lib/prng.ts'
 import { type ErrorCode, type ErrorDetails, SwitchbackError } from '../../model/errors.ts'
-import { FRAME_BYTES_MAX, FrameReader, frameOf, type ReplyMessage } from './frames.ts'
+import { FRAME_BYTES_MAX, FrameReader, frameOfPieces, type ReplyMessage } from './frames.ts'
 
 export interface LineOptions {
   readonly host: string
@@ -20,13 +20,20 @@ export interface LineOptions {
   readonly unsentBytesMax: number
 }
 
+/** Kept in two pieces, since to join them would copy the long one. */
+interface Request {
+  readonly head: string
+  readonly args: string
+  readonly units: number
+}
+
 interface Waiting {
   readonly operation: string
   readonly deadlineMs: number
   readonly resolve: (result: unknown) => void
   readonly reject: (error: Error) => void
   /** Null once it is sent. */
-  text: string | null
+  request: Request | null
 }
 
 const RECONNECT = { firstMs: 10, capMs: 500 } as const
@@ -59,15 +66,16 @@ export class Line {
   request(operation: string, args: string): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const id = this.#nextId++
-      const text = args === '' ? `[${id},"${operation}"]` : `[${id},"${operation}",${args}]`
-      const problem = this.#refusal(text)
+      const head = args === '' ? `[${id},"${operation}"` : `[${id},"${operation}",`
+      const units = head.length + args.length + 1
+      const problem = this.#refusal(units)
       if (problem !== null) return reject(new SwitchbackError('TARGET_THROTTLED', { operation, reason: problem }))
-      if (text.length * 3 > FRAME_BYTES_MAX && Buffer.byteLength(text, 'utf8') > FRAME_BYTES_MAX - 2)
+      if (units * 3 > FRAME_BYTES_MAX && Buffer.byteLength(args, 'utf8') + units - args.length > FRAME_BYTES_MAX - 2)
         return reject(new SwitchbackError('TARGET_REFUSED', { operation, reason: `a request above ${FRAME_BYTES_MAX} bytes` }))
       const deadlineMs = this.#options.clock.monotonicMs() + this.#options.requestTimeoutMs
-      this.#waiting.set(id, { operation, deadlineMs, resolve, reject, text })
+      this.#waiting.set(id, { operation, deadlineMs, resolve, reject, request: { head, args, units } })
       this.#unsent.push(id)
-      this.#unsentBytes += text.length
+      this.#unsentBytes += units
       this.#watchDeadlines()
       if (this.#connected) this.#scheduleFlush()
       else this.#connect()
@@ -82,10 +90,10 @@ export class Line {
     this.#failAll('the connection was closed', () => true)
   }
 
-  #refusal(text: string): string | null {
+  #refusal(units: number): string | null {
     if (this.#closed) return 'the connection is closed'
     if (this.#waiting.size >= this.#options.requestsMax) return `requestsMax ${this.#options.requestsMax} requests wait`
-    if (this.#unsentBytes + text.length > this.#options.unsentBytesMax) return `unsentBytesMax ${this.#options.unsentBytesMax} bytes wait`
+    if (this.#unsentBytes + units > this.#options.unsentBytesMax) return `unsentBytesMax ${this.#options.unsentBytesMax} bytes wait`
     return null
   }
 
@@ -123,7 +131,7 @@ export class Line {
     this.#connected = false
     this.#blocked = false
     this.#problem = problem
-    this.#failAll(problem, (waiting) => waiting.text === null)
+    this.#failAll(problem, (waiting) => waiting.request === null)
     if (this.#closed || this.#unsent.length === 0) return // the next request connects
     const waitMs = backoffMs(this.#failures++, RECONNECT, this.#options.random)
     this.#cancelReconnect = this.#options.clock.after(waitMs, () => {
@@ -142,30 +150,32 @@ export class Line {
   }
 
   #flush(): void {
-    let texts: string[] = []
+    let pieces: string[] = []
     let units = 0
     const unsent = this.#unsent
     let sent = 0
     for (; sent < unsent.length && !this.#blocked; sent++) {
       const waiting = this.#waiting.get(unsent[sent]!)
-      if (waiting === undefined || waiting.text === null) continue // it timed out
+      const request = waiting?.request
+      if (waiting === undefined || request == null) continue // it timed out
       // A frame never passes FRAME_BYTES_MAX: a unit is at most three bytes.
-      if (texts.length > 0 && units + waiting.text.length > FRAME_BYTES_AIM) {
-        this.#write(texts)
-        texts = []
+      if (pieces.length > 0 && units + request.units > FRAME_BYTES_AIM) {
+        this.#write(pieces)
+        pieces = []
         units = 0
       }
-      texts.push(waiting.text)
-      units += waiting.text.length
-      this.#unsentBytes -= waiting.text.length
-      waiting.text = null
+      if (pieces.length > 0) pieces.push(',')
+      pieces.push(request.head, request.args, ']')
+      units += request.units
+      this.#unsentBytes -= request.units
+      waiting.request = null
     }
-    if (texts.length > 0) this.#write(texts)
+    if (pieces.length > 0) this.#write(pieces)
     this.#unsent = sent === unsent.length ? [] : unsent.slice(sent)
   }
 
-  #write(texts: readonly string[]): void {
-    if (!this.#socket!.write(frameOf(texts))) this.#blocked = true
+  #write(pieces: readonly string[]): void {
+    if (!this.#socket!.write(frameOfPieces(pieces))) this.#blocked = true
   }
 
   #onReply(reply: ReplyMessage): void {
@@ -200,10 +210,10 @@ export class Line {
 
   #fail(id: number, waiting: Waiting, reason: string): void {
     this.#waiting.delete(id)
-    const { operation, text } = waiting
-    if (text !== null) this.#unsentBytes -= text.length
+    const { operation, request } = waiting
+    if (request !== null) this.#unsentBytes -= request.units
     waiting.reject(
-      text === null
+      request === null
         ? new SwitchbackError('TARGET_UNKNOWN', { operation, reason })
         : new SwitchbackError('TARGET_THROTTLED', { operation, reason: `not sent: ${reason}` }),
     )
