@@ -120,6 +120,9 @@ test('a refusal names what could not come next, and a search has a limit', () =>
   assert.deepEqual(linearize(0, lost, number), { kind: 'not', stuck: [1] })
   const wide = Array.from({ length: 40 }, (_, i) => op(1, 100, add(1, i === 0 ? 99 : null)))
   assert.deepEqual(linearize(0, wide, { ...number, stepsMax: 5_000 }), { kind: 'undecided' })
+  // 8! orders of the same, 2^8 states.
+  const alike = [...Array.from({ length: 8 }, () => op(1, 4, add(1, null))), op(5, 6, read(9))]
+  assert.deepEqual(linearize(0, alike, { ...number, stepsMax: 5_000 }), { kind: 'not', stuck: [8] })
 })
 
 const interval = (unknown: boolean) =>

@@ -40,9 +40,9 @@ export function checkRegister(initial: number, writes: readonly ValueInterval[],
   const forward: Zone[] = []
   const backward: Zone[] = []
   for (const [value, { firstEnd, lastBegin }] of clusters) {
-    // An unknown write that nobody has read need not have taken effect, and no zone is the wider for it.
-    if (firstEnd === Number.POSITIVE_INFINITY) continue
-    ;(firstEnd < lastBegin ? forward : backward).push({ value, firstEnd, lastBegin })
+    // An unknown write that nobody has read spans all time to come: it lies in no zone, so it may be left out.
+    const zones = firstEnd < lastBegin ? forward : backward
+    zones.push({ value, firstEnd, lastBegin })
   }
   return overlapping(forward) ?? within(forward, backward)
 }
