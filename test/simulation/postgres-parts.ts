@@ -55,6 +55,8 @@ export interface Transaction {
   writer: boolean
   readonly writes: Map<string, WrittenRow>
   readonly locked: Set<string>
+  /** Its commit record is written: it keeps its locks until its changes are visible, whatever becomes of its backend. */
+  recorded: boolean
   ended: boolean
 }
 

@@ -98,7 +98,7 @@ export class Postgres {
     backend.gone = true
     this.backends.delete(backend)
     if (this.streaming === backend) this.streaming = null
-    if (backend.transaction !== null) this.#end(backend.transaction)
+    if (backend.transaction !== null && !backend.transaction.recorded) this.#end(backend.transaction)
     this.changed.notify()
     this.walGrew.notify()
   }
@@ -161,6 +161,7 @@ export class Postgres {
       writer: false,
       writes: new Map(),
       locked: new Set(),
+      recorded: false,
       ended: false,
     }
     backend.transaction = transaction
@@ -228,6 +229,7 @@ export class Postgres {
     const rows = [...transaction.writes.values()]
     if (rows.length === 0) return this.#end(transaction)
     for (const { key } of rows) this.#mustBeOurs(key, transaction)
+    transaction.recorded = true
     await this.#record(
       rows.map((row) => ({ kind: 'update', table: POTS, before: null, after: row.values })),
       null,
@@ -398,6 +400,7 @@ export class Postgres {
       for (const { key, pot } of due.rows) await this.#lockRow(transaction, key + pot)
       await this.step(backend)
       mine = false
+      transaction.recorded = true
       await this.#record(
         due.rows.map((row) => ({ kind: 'update', table: POTS, before: null, after: row.values })),
         origin,
