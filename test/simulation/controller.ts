@@ -7,6 +7,7 @@ import type { FlipParts, VerifyReport } from '../../src/flip/parts.ts'
 import { resumeFlips, runFlip } from '../../src/flip/run-flip.ts'
 import { awaitAcks } from '../../src/flip/waits.ts'
 import { Signal } from '../../src/lib/latch.ts'
+import type { SourceChange } from '../../src/model/change.ts'
 import type { LeaseRow } from '../../src/model/control.ts'
 import { hasCode, SwitchbackError } from '../../src/model/errors.ts'
 import { formatLsn, type Lsn, NO_LSN, type Owner, type SlotId } from '../../src/model/ids.ts'
@@ -26,7 +27,7 @@ import { ORIGIN, openStream, reverseApplier } from './leader-parts.ts'
 import { linkedTarget } from './linked-target.ts'
 import { type Job, PgError } from './postgres-parts.ts'
 import { Connection, ConnectionLost } from './sessions.ts'
-import { KEYS, LEASE, POT_NAMES, type World } from './world.ts'
+import { KEYS, LEASE, ROW_NAMES, type World } from './world.ts'
 
 const LEADER_LOST_MS = 400
 const BEAT_MS = 80
@@ -463,10 +464,10 @@ function verified({ postgres, store, kernel }: World, slots: readonly SlotId[]):
   let compared = 0
   for (const key of KEYS) {
     if (!moving.has(hashSlotOf(key))) continue
-    for (const pot of POT_NAMES) {
+    for (const pot of ROW_NAMES) {
       compared++
       const here = postgres.rows.get(key + pot)!.at(-1)!.value.values
-      const there = store.row({ table: POTS, key, clustering: [pot] })?.values
+      const there = store.row({ table: POTS, key, clustering: [pot] })?.values ?? null
       if (String(here) !== String(there))
         kernel.violated('INV-2', `at a flip ${key}${pot} is ${here} in PostgreSQL, ${there} on the target`)
     }
@@ -479,13 +480,17 @@ function mustBeApplied({ postgres, store, kernel }: World, from: Lsn, to: Lsn): 
   const history = tenureHistory({ tenures: new Tenures(postgres.tenures), slotOf: hashSlotOf, completeBelow: NO_LSN })
   for (const { commitLsn, endLsn, origin, changes } of postgres.wal) {
     if (endLsn <= from || endLsn > to || origin === ORIGIN) continue
-    for (const change of changes) {
-      if (change.kind !== 'update') continue
-      const [key, pot] = change.after as [string, string]
+    for (const [key, pot] of changes.flatMap(rowsOf)) {
       const record = history.tenureAt(hashSlotOf(key), commitLsn)
       const row = store.row({ table: POTS, key, clustering: [pot] })
       if (record?.owner === 'source' && (row === undefined || row.stamp < forwardStamp(record, endLsn)))
         kernel.violated('INV-3', `${formatLsn(to)} is acknowledged, and ${key}${pot} of ${formatLsn(endLsn)} is not on the target`)
     }
   }
+}
+
+function rowsOf(change: SourceChange): [string, string][] {
+  if (change.kind === 'message' || change.kind === 'truncate') return []
+  const images = change.kind === 'delete' ? [change.before] : change.kind === 'insert' ? [change.after] : [change.before, change.after]
+  return images.flatMap((row): [string, string][] => (row === null ? [] : [[row[0]!, row[1]!]]))
 }

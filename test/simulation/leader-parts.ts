@@ -83,9 +83,11 @@ function standings(postgres: Postgres, batch: readonly ReverseTransaction[]): Re
 function dueOf(kernel: Kernel, postgres: Postgres, batch: readonly ReverseTransaction[], outcomes: readonly ReverseOutcome[]): Due | null {
   const due = batch.filter((_, i) => outcomes[i] === 'applied')
   if (due.length === 0) return null
-  const effects = due.map(({ key, changes }) =>
-    changes.map(({ values }): WrittenRow => ({ key, pot: values![1] as string, values: values as string[], by: Number(values![3]) })),
-  )
+  const effects = due.map(({ key, changes }) => {
+    // Of a row that is gone the others of its transaction say who took it away.
+    const by = Number(changes.find(({ values }) => values !== null)!.values![3])
+    return changes.map(({ clustering, values }): WrittenRow => ({ key, pot: clustering[0]!, values: values as string[] | null, by }))
+  })
   const rows = new Map<string, WrittenRow>()
   for (const row of effects.flat()) rows.set(row.key + row.pot, row)
   return {

@@ -7,11 +7,12 @@ import type { FlipRecord, WaitingWriter } from '../../src/model/control.ts'
 import { type Lsn, lsnOf, type SlotId } from '../../src/model/ids.ts'
 import type { Ownership, TenureRecord } from '../../src/model/ownership.ts'
 import type { Row } from '../../src/model/row.ts'
-import { POTS } from '../commit/fake-plans.ts'
+import { type Acts, actOn } from './acts.ts'
 import type { Host, Kernel } from './kernel.ts'
 import {
   type Backend,
   BackendGone,
+  changesOf,
   type Due,
   type Job,
   type Lease,
@@ -168,8 +169,38 @@ export class Postgres {
     return transaction
   }
 
-  /** Adds to pots of one key. Throws PgError as the guard or PostgreSQL refuses; the transaction is over then. */
-  async update(transaction: Transaction, key: string, slot: SlotId, amounts: Readonly<Record<string, number>>, by: number): Promise<void> {
+  /** Returns what it tells of each row. Throws PgError as the guard or PostgreSQL refuses; the transaction is over then. */
+  update(transaction: Transaction, key: string, slot: SlotId, acts: Acts, by: number): Promise<readonly string[]> {
+    return this.#writing(transaction, async () => {
+      const told: string[] = []
+      for (const pot of Object.keys(acts).sort()) {
+        const row = await this.#lockRow(transaction, key + pot)
+        const acted = actOn(row.values, acts[pot]!, { key, pot, by })
+        if (acted === null) continue
+        await this.#guard(transaction, slot)
+        if (acted === 'there') throw new PgError('23505', 'duplicate key value violates unique constraint')
+        told.push(acted.told)
+        transaction.writes.set(key + pot, { key, pot, values: acted.row, by })
+      }
+      return told
+    })
+  }
+
+  /** `update ... set key = to`: the row leaves one aggregate for another. Returns it as it was; null: it was not there. */
+  changeKey(transaction: Transaction, from: string, to: string, pot: string, by: number): Promise<Row | null> {
+    return this.#writing(transaction, async () => {
+      const row = await this.#lockRow(transaction, from + pot)
+      if (row.values === null) return null
+      for (const key of [from, to]) await this.#guard(transaction, this.slotOf(key))
+      const there = await this.#lockRow(transaction, to + pot)
+      if (there.values !== null) throw new PgError('23505', 'duplicate key value violates unique constraint')
+      transaction.writes.set(from + pot, { key: from, pot, values: null, by })
+      transaction.writes.set(to + pot, { key: to, pot, values: [to, pot, row.values[2]!, String(by)], by, from })
+      return row.values
+    })
+  }
+
+  async #writing<T>(transaction: Transaction, statement: () => Promise<T>): Promise<T> {
     const { backend } = transaction
     try {
       // The table lock comes before the snapshot: whoever has not seen a fence is in its wait set.
@@ -178,12 +209,7 @@ export class Postgres {
       this.#writers.add(transaction)
       await this.step(backend)
       if (transaction.isolation === 'repeatable read') transaction.snapshot ??= this.#seq
-      for (const pot of Object.keys(amounts).sort()) {
-        const row = await this.#lockRow(transaction, key + pot)
-        await this.#guard(transaction, slot)
-        const values: Row = [key, pot, String(Number(row.values[2]) + amounts[pot]!), String(by)]
-        transaction.writes.set(key + pot, { key, pot, values, by })
-      }
+      return await statement()
     } catch (error) {
       if (!backend.gone) this.#end(transaction)
       throw error
@@ -231,7 +257,7 @@ export class Postgres {
     for (const { key } of rows) this.#mustBeOurs(key, transaction)
     transaction.recorded = true
     await this.#record(
-      rows.map((row) => ({ kind: 'update', table: POTS, before: null, after: row.values })),
+      changesOf(rows, (row) => this.#isThere(row)),
       null,
       () => {
         for (const row of rows) this.rows.get(row.key + row.pot)!.push({ seq: this.#seq, value: row })
@@ -273,10 +299,15 @@ export class Postgres {
     await this.step(backend)
     if (transaction?.isolation === 'repeatable read') transaction.snapshot ??= this.#seq
     const snapshot = transaction?.snapshot ?? this.#seq
-    return pots.map((pot) => {
+    return pots.flatMap((pot) => {
       const own = transaction?.writes.get(key + pot)
-      return (own ?? this.rows.get(key + pot)!.findLast(({ seq }) => seq <= snapshot)!.value).values
+      const { values } = own ?? this.rows.get(key + pot)!.findLast(({ seq }) => seq <= snapshot)!.value
+      return values === null ? [] : [values]
     })
+  }
+
+  #isThere({ key, pot }: WrittenRow): boolean {
+    return this.rows.get(key + pot)!.at(-1)!.value.values !== null
   }
 
   /** The commit record is in the WAL, and can be decoded, before its changes are visible; nothing takes it back any more. */
@@ -402,7 +433,7 @@ export class Postgres {
       mine = false
       transaction.recorded = true
       await this.#record(
-        due.rows.map((row) => ({ kind: 'update', table: POTS, before: null, after: row.values })),
+        changesOf(due.rows, (row) => this.#isThere(row)),
         origin,
         () => {
           for (const row of due.rows) this.rows.get(row.key + row.pot)!.push({ seq: this.#seq, value: row })

@@ -4,15 +4,22 @@ import { hashSlotOf } from '../../src/model/key.ts'
 import { POTS } from '../commit/fake-plans.ts'
 import { FakeStore, type Operation } from '../commit/fake-store.ts'
 import { History } from '../commit/history.ts'
+import type { Acts } from './acts.ts'
+import { AggregateLog } from './aggregate-log.ts'
 import { Coverage } from './coverage.ts'
 import { Kernel } from './kernel.ts'
 import { Postgres, START_AMOUNT } from './postgres.ts'
 
 export const POT_NAMES = ['x', 'y', 'z']
+/** Comes and goes, and holds no money. */
+export const NOTE = 'n'
+export const ROW_NAMES = [...POT_NAMES, NOTE]
 export const LEASE = { lengthMs: 500, renewMs: 120, marginRatio: 0.1 }
 /** Two keys in each of two slots: a slot is more than one key, and a flip may take one slot and leave the other. */
 export const KEYS = twoSlots()
 export const SLOTS = [...new Set(KEYS.map(hashSlotOf))]
+
+const START_ROWS = KEYS.flatMap((key) => POT_NAMES.map((pot) => [key, pot, String(START_AMOUNT), '0'] as const))
 
 function twoSlots(): string[] {
   const first = 'A'
@@ -26,7 +33,8 @@ export class World {
   readonly kernel: Kernel
   readonly store: FakeStore
   readonly postgres: Postgres
-  readonly history = new History(KEYS, POT_NAMES, START_AMOUNT)
+  readonly history = new History(KEYS, ROW_NAMES, START_AMOUNT * POT_NAMES.length)
+  readonly log = new AggregateLog(START_ROWS)
   /** Clients begin no transaction any more. */
   over = false
   begun = 0
@@ -41,21 +49,29 @@ export class World {
     this.store = new CheckedStore(this.kernel)
     this.postgres = new Postgres(this.kernel, SLOTS)
     this.postgres.slotOf = hashSlotOf
-    const rows = KEYS.flatMap((key) =>
-      POT_NAMES.map((pot) => ({ key, pot, values: [key, pot, String(START_AMOUNT), '0'] as const, by: 0 })),
-    )
-    this.postgres.seed(rows)
-    for (const { key, pot, values } of rows) this.store.put({ table: POTS, key, clustering: [pot], values, stamp: 1_000_000n, mark: false })
-    this.postgres.onEffect = (written) =>
-      this.history.effect(
-        written[0]!.key,
-        written.map(({ pot, by }) => ({ pot, by })),
-      )
+    this.postgres.seed(START_ROWS.map((values) => ({ key: values[0], pot: values[1], values, by: 0 })))
+    this.postgres.seed(KEYS.map((key) => ({ key, pot: NOTE, values: null, by: 0 })))
+    for (const values of START_ROWS)
+      this.store.put({ table: POTS, key: values[0], clustering: [values[1]], values, stamp: 1_000_000n, mark: false })
+    this.postgres.onEffect = (written) => {
+      const [first] = written
+      for (const key of new Set(written.map((row) => row.key)))
+        this.history.effect(
+          key,
+          written.filter((row) => row.key === key),
+          { counts: key === first!.key },
+        )
+    }
   }
 
-  /** What one transaction adds to which pots: nothing to one, or as much to one as it takes from another. */
-  amounts(): Record<string, number> {
+  /** What one transaction does: adds nothing to a pot, or takes from one what it adds to another, or a note comes, changes or goes. */
+  acts(): Acts {
     const { kernel } = this
+    if (kernel.chance(0.3)) {
+      const what = kernel.oneOf(['insert', 'delete', 0] as const)
+      // Something of each transaction names it: of a row that is gone nobody could tell who took it away.
+      return what === 'delete' || kernel.chance(0.5) ? { [NOTE]: what, [kernel.oneOf(POT_NAMES)]: 0 } : { [NOTE]: what }
+    }
     if (kernel.chance(0.4)) return { [kernel.oneOf(POT_NAMES)]: 0 }
     const moved = 1 + kernel.random.int(9)
     return kernel.chance(0.5) ? { x: -moved, y: moved } : { y: -moved, z: moved }
@@ -79,7 +95,7 @@ class CheckedStore extends FakeStore {
 
   override put(put: Parameters<FakeStore['put']>[0]): void {
     const stored = this.row(put)
-    if (stored !== undefined && stored.stamp === put.stamp && put.values !== null && String(stored.values) !== String(put.values))
+    if (stored !== undefined && stored.stamp === put.stamp && String(stored.values) !== String(put.values))
       this.#kernel.violated(
         'INV-4',
         `${put.key}${put.clustering} has two contents at stamp ${put.stamp}: ${stored.values} and ${put.values}`,
