@@ -15,6 +15,7 @@ import { Connection, ConnectionLost } from './sessions.ts'
 import { KEYS, NOTE, ROW_NAMES, type World } from './world.ts'
 
 const STATEMENT_BYTES = 100
+const DIRECT = 'direct writer'
 
 export class Clients {
   readonly #world: World
@@ -98,7 +99,9 @@ export class Clients {
     this.#history.end(txn, state, now)
     const duplicate = (error instanceof SqlError && error.sqlstate === '23505') || (error instanceof PgError && error.code === '23505')
     for (const { key, acts, entry, told } of parts) {
-      if (error === null) log.wrote(entry, key, acts, told, now)
+      // Past the gateways PostgreSQL answers from what it has: of no row of its own it need not know whose the key is.
+      if (nothing && who === DIRECT) log.refused(entry, key)
+      else if (error === null) log.wrote(entry, key, acts, told, now)
       else if (duplicate && parts.length === 1) log.wasThere(entry, key, acts, now)
       else if (!unknown) log.refused(entry, key)
     }
@@ -391,7 +394,7 @@ export class Clients {
   /** A job that does not know of the gateways, and at times keeps its transaction open for long. */
   async #directly(): Promise<void> {
     const { kernel, postgres } = this.#world
-    const host = kernel.host('direct writer')
+    const host = kernel.host(DIRECT)
     let connection: Connection | null = null
     for (;;) {
       await kernel.sleep(host, kernel.between(30, 250))
@@ -404,7 +407,7 @@ export class Clients {
       let committing = false
       let failure: unknown = null
       try {
-        connection ??= await Connection.open(kernel, postgres, host, 'direct writer')
+        connection ??= await Connection.open(kernel, postgres, host, DIRECT)
         const begun = changesKey ? this.#beginMove(key, to) : this.#begin(key, this.#world.acts())
         write = begun
         const isolation = kernel.chance(0.5) ? 'repeatable read' : 'read committed'
@@ -428,7 +431,7 @@ export class Clients {
         connection?.close()
         connection = null
       }
-      if (write !== null) this.#end('direct writer', write, failure)
+      if (write !== null) this.#end(DIRECT, write, failure)
     }
   }
 

@@ -2,6 +2,8 @@
 // operator's orders with the product's flip, syncs, drain and tenure reader.
 
 import { flipWaiting, giveUp, type Waiting } from '../../src/app/flip-waiting.ts'
+import { readOnlyFirst, setReadOnly } from '../../src/app/read-only.ts'
+import { type StandbyWatch, watchStandbys } from '../../src/app/standby-watch.ts'
 import { createTargetAnswers } from '../../src/app/target-answers.ts'
 import type { FlipParts, VerifyReport } from '../../src/flip/parts.ts'
 import { resumeFlips, runFlip } from '../../src/flip/run-flip.ts'
@@ -27,7 +29,8 @@ import { ORIGIN, openStream, reverseApplier } from './leader-parts.ts'
 import { linkedTarget } from './linked-target.ts'
 import { type Job, PgError } from './postgres-parts.ts'
 import { Connection, ConnectionLost } from './sessions.ts'
-import { KEYS, LEASE, ROW_NAMES, type World } from './world.ts'
+import { STANDBY, STANDBY_LOST_MS } from './standby.ts'
+import { ENTRIES_PER_BUCKET, KEYS, LEASE, ROW_NAMES, type World } from './world.ts'
 
 const LEADER_LOST_MS = 400
 const BEAT_MS = 80
@@ -35,6 +38,8 @@ const WATCH_MS = 40
 const REFRESH_MS = 60
 const FLIP_DEADLINE_MS = 2_500
 const JOB_RETRY_MS = 60
+const VERIFY_MS = 8
+const READ_ONLY_MS = 250
 
 /** What a gateway's feed finds at the other end. */
 export interface Lead {
@@ -138,7 +143,7 @@ export class Controller {
   async #leadUntilLost(host: Host, { token, connection }: { token: number; connection: Connection }): Promise<void> {
     const { kernel, postgres } = this.world
     const lost = new AbortController()
-    const control = leaderControl(kernel, postgres, host, token)
+    const control = leaderControl(this.world, host, token)
     const applier = reverseApplier(this.world, host, token)
     const beat = async () => {
       while (!lost.signal.aborted) {
@@ -150,10 +155,14 @@ export class Controller {
         await kernel.sleep(host, BEAT_MS)
       }
     }
-    const parts = new LeaderParts({ world: this.world, host, control, applier, onPositions: (p) => this.onPositions(p) })
-    const work = [beat(), parts.run(lost.signal)]
-    this.lead = { host, reverse: parts.reverse, ended: false }
+    const work = [beat()]
     try {
+      const standbys = await this.#standbys(host, control)
+      const parts = new LeaderParts({ world: this.world, host, control, applier, standbys, onPositions: (p) => this.onPositions(p) })
+      work.push(parts.run(lost.signal))
+      // With none named it has nothing to do, and ends at once.
+      if (this.world.standby !== null) work.push(standbys.run(lost.signal))
+      this.lead = { host, reverse: parts.reverse, ended: false }
       await Promise.race(work)
     } finally {
       lost.abort()
@@ -165,6 +174,13 @@ export class Controller {
       kernel.told(this.name, () => `leads no more (token ${token})`)
     }
   }
+
+  #standbys(host: Host, control: SimulatedLeader): Promise<StandbyWatch> {
+    const { kernel, standby } = this.world
+    const told = ({ standby: name }: { standby: string }, what: string) => kernel.told(this.name, () => `${name}: ${what}`)
+    const source = { urlEnv: '', standbys: standby === null ? [] : [STANDBY], standbyLostMs: STANDBY_LOST_MS }
+    return watchStandbys({ source, control, clock: kernel.clock(host), log: { warn: told, info: told } as never })
+  }
 }
 
 interface LeaderOptions {
@@ -172,6 +188,7 @@ interface LeaderOptions {
   readonly host: Host
   readonly control: SimulatedLeader
   readonly applier: ReturnType<typeof reverseApplier>
+  readonly standbys: StandbyWatch
   readonly onPositions: (positions: readonly OutboxPosition[]) => void
 }
 
@@ -185,7 +202,7 @@ class LeaderParts {
   #leases: readonly LeaseRow[] = []
 
   constructor(options: LeaderOptions) {
-    const { world, host, applier } = options
+    const { world, host, applier, standbys } = options
     this.#options = options
     this.#view = viewOf(world.postgres)
     this.reverse = createReverseSync({
@@ -195,6 +212,7 @@ class LeaderParts {
       view: () => this.#view,
       refreshView: () => void this.#refresh().catch(() => undefined),
       onPositions: options.onPositions,
+      awaitFlushed: (signal) => standbys.awaitFlushed(signal),
       onAlarm: (alarm) => {
         if (alarm.kind === 'contradiction') world.kernel.violated('INV-6', alarm.because)
       },
@@ -209,6 +227,7 @@ class LeaderParts {
         applyBatchMax: 6,
         applyRunMax: 3,
         copiesWaitMs: 100,
+        entriesPerBucket: ENTRIES_PER_BUCKET,
         backoff: { firstMs: 5, capMs: 80 },
       },
       clock: world.kernel.clock(host),
@@ -298,7 +317,7 @@ class LeaderParts {
   }
 
   #flipParts(cancelAt: string | null, cancel: () => void): FlipParts {
-    const { world, host, control } = this.#options
+    const { world, host, control, standbys } = this.#options
     const { kernel } = world
     const wake = new Signal()
     control.onLeaseChange(() => wake.notify())
@@ -313,8 +332,12 @@ class LeaderParts {
       ),
       drainHeld: (request, signal) => this.reverse.drainHeld(request, signal),
       // An old leader that wakes late may look at anything: its commit is refused.
-      verify: async (slots) => verified(world, control.token === world.postgres.token ? slots : []),
-      standbys: { any: () => false, awaitFlushed: async () => [] },
+      verify: async (slots) => {
+        await control.view()
+        await kernel.sleep(host, kernel.between(0, VERIFY_MS))
+        return verified(world, control.token === world.postgres.token ? slots : [])
+      },
+      standbys,
       recordOwner: async () => undefined,
       nextWake: (signal) => wake.next(signal),
       observe: async (_, slots) => {
@@ -399,10 +422,40 @@ class LeaderParts {
     return true
   }
 
+  /** As app/job-loop.ts. */
+  async #window(job: Job, signal: AbortSignal): Promise<void> {
+    const { world, host } = this.#options
+    const parts = this.#flipParts(null, () => undefined)
+    await this.#close(parts, job, signal)
+    await world.kernel.sleep(host, world.kernel.between(0, READ_ONLY_MS))
+    if (signal.aborted) return
+    await setReadOnly(parts, job.slots, false, signal)
+    job.state = 'done'
+  }
+
+  async #close(parts: FlipParts, job: Job, signal: AbortSignal): Promise<void> {
+    const { postgres } = this.#options.world
+    const { epoch } = await setReadOnly(parts, job.slots, true, signal)
+    // Whatever took it back since has ended it already.
+    for (const slot of job.slots) if (postgres.owned(slot).readOnly && postgres.owned(slot).epoch <= epoch) postgres.closed.add(slot)
+  }
+
   async #carryOut(job: Job, signal: AbortSignal): Promise<void> {
+    if (job.readOnly === 'window') return this.#window(job, signal)
     const { world, control } = this.#options
     const { kernel, postgres } = world
     const slots = job.slots.filter((slot) => postgres.owned(slot).owner !== job.to)
+    if (slots.length === 0 && job.slots.some((slot) => postgres.owned(slot).readOnly)) {
+      // Its leader died between its last flip and the end of read-only.
+      await setReadOnly(
+        this.#flipParts(null, () => undefined),
+        job.slots,
+        false,
+        signal,
+      )
+      job.state = 'done'
+      return
+    }
     if (slots.length === 0) {
       job.state = 'done'
       return
@@ -417,7 +470,9 @@ class LeaderParts {
       // As app/arming.ts: leases of processes that died before they acked are called over.
       if (job.to === 'target' && (await awaitAcks(parts, await control.bind(), stop.signal, () => undefined)) === null) return
       if (job.to === 'target' && !(await this.#paid(slots))) return
+      if (job.readOnly === 'first') await readOnlyFirst(parts, { all: job.slots, onTarget: slots }, async () => undefined, stop.signal)
       await this.#flipAll(parts, job.to, slots, stop.signal)
+      if (job.readOnly === 'first') await setReadOnly(parts, job.slots, false, stop.signal)
       job.state = 'done'
     } catch (error) {
       // Cancelled as it was meant to be: the order is done with.

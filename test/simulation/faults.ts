@@ -30,6 +30,7 @@ export class Faults {
       process.host.until = 0
     }
     if (this.#world.postgres.down) this.#world.postgres.restart()
+    if (this.#world.standby?.host.dead) this.#world.standby.start()
   }
 
   #next(): void {
@@ -46,11 +47,13 @@ export class Faults {
     const kind = kernel.random.next()
     const process = kernel.oneOf([...this.#gateways, ...this.#controllers])
     if (kind < 0.45) this.#lieInWait(kind < 0.25 ? (victim) => this.#kill(victim) : (victim) => this.#suspend(victim), process)
-    else if (kind < 0.65) this.#cut()
-    else if (kind < 0.8) this.#throttle()
-    else if (kind < 0.85) this.#silence()
-    else if (kind < 0.9) this.#jump(process)
-    else if (kind < 0.95) this.#crashPostgres()
+    else if (kind < 0.6) this.#cut()
+    else if (kind < 0.67) this.#holdUp()
+    else if (kind < 0.79) this.#throttle()
+    else if (kind < 0.84) this.#silence()
+    else if (kind < 0.88) this.#jump(process)
+    else if (kind < 0.92) this.#crashPostgres()
+    else if (kind < 0.96) this.#crashStandby()
     else this.#slowTarget()
   }
 
@@ -96,6 +99,36 @@ export class Faults {
     const way = kernel.random.next()
     if (way < 0.7) kernel.cut(from, to, ms)
     if (way > 0.4) kernel.cut(to, from, ms)
+  }
+
+  /** A gateway hears late of its renewal, and then of nothing for longer than a lease: best while a flip waits for it. */
+  #holdUp(): void {
+    const { kernel, coverage } = this.#world
+    const { name } = kernel.oneOf(this.#gateways)
+    const begin = () => {
+      coverage.struck('replies of PostgreSQL are held up')
+      const ms = kernel.between(50, 280)
+      kernel.hold('postgres', name, ms)
+      kernel.time.after(ms, () => {
+        if (this.#stopped) return
+        kernel.cut(name, 'postgres', kernel.between(600, 1_200))
+      })
+    }
+    if (kernel.chance(0.4)) return begin()
+    coverage.onBegun = (step) => {
+      if (step !== 'flip: park' || this.#stopped) return
+      coverage.onBegun = () => undefined
+      kernel.time.after(kernel.between(0, 10), () => !this.#stopped && begin())
+    }
+  }
+
+  #crashStandby(): void {
+    const { kernel } = this.#world
+    const { standby } = this.#world
+    if (standby === null || standby.host.dead) return
+    this.#world.coverage.struck('kill -9 of a standby')
+    standby.crash()
+    kernel.time.after(kernel.between(50, 1_500), () => standby.host.dead && standby.start())
   }
 
   /** One kind of request fails for a while, and now and then a gateway dies of it. */

@@ -51,6 +51,7 @@ export function reverseApplier(world: World, host: Host, token: number): Reverse
       during('sync: savePositions', async (backend) => {
         await postgres.step(backend)
         if (token !== postgres.token) throw new PgError('TOKEN_STALE', '')
+        const lsn = postgres.insertLsn
         for (const position of positions) {
           const id = `${position.group}/${position.lease}`
           const before = postgres.positions.get(id)
@@ -58,6 +59,7 @@ export function reverseApplier(world: World, host: Host, token: number): Reverse
             ...position,
             sequence: Math.max(before?.sequence ?? 0, position.sequence),
             final: (before?.final ?? false) || position.final,
+            saves: [...(before?.saves ?? []), { sequence: position.sequence, lsn }],
           })
         }
       }),

@@ -2,7 +2,7 @@
 import { Signal } from '../../src/lib/latch.ts'
 import type { SourceChange } from '../../src/model/change.ts'
 import type { LeaseRow } from '../../src/model/control.ts'
-import type { SlotId } from '../../src/model/ids.ts'
+import type { Lsn, SlotId } from '../../src/model/ids.ts'
 import type { Ownership } from '../../src/model/ownership.ts'
 import type { Row } from '../../src/model/row.ts'
 import { POTS } from '../commit/fake-plans.ts'
@@ -92,11 +92,22 @@ export interface Lease extends LeaseRow {
   readonly locked: Mutex
 }
 
+export interface SavedPosition {
+  readonly group: number
+  readonly lease: string
+  readonly sequence: number
+  readonly final: boolean
+  /** Each time that it was saved. */
+  readonly saves: readonly { readonly sequence: number; readonly lsn: Lsn }[]
+}
+
 export interface Job {
   readonly id: number
   readonly to: 'source' | 'target'
   readonly slots: readonly SlotId[]
   readonly cancels: boolean
+  /** A move to the source makes its slots read-only first; a window is nothing but that, for a while. */
+  readonly readOnly: 'first' | 'window' | null
   state: 'open' | 'done'
 }
 

@@ -19,6 +19,7 @@ import {
   Mutex,
   type OwnershipRow,
   PgError,
+  type SavedPosition,
   type Transaction,
   type Version,
   type WrittenRow,
@@ -39,10 +40,16 @@ export class Postgres {
   readonly leases = new Map<string, Lease>()
   readonly flips: FlipRecord[] = []
   readonly applied = new Map<string, { slot: SlotId; tenure: number; version: number; txnId: string }>()
-  readonly positions = new Map<string, { group: number; lease: string; sequence: number; final: boolean }>()
+  readonly positions = new Map<string, SavedPosition>()
   readonly jobs: Job[] = []
   /** By slot: the tenure of PostgreSQL that began in debt. */
   readonly debts = new Map<SlotId, { flip: string; tenure: number }>()
+  /** Slots in which read-only is in force: who made it so has been told. */
+  readonly closed = new Set<SlotId>()
+  /** Named standbys that the journal has struck off. */
+  readonly struck = new Set<string>()
+  /** By flip and state: no standby that has this LSN lacks it. */
+  readonly journaledAt = new Map<string, Lsn>()
   epoch = 1
   token = 0
   beats = 0
@@ -277,6 +284,7 @@ export class Postgres {
   /** INV-1, as PostgreSQL's own half of it. */
   #mustBeOurs(key: string, transaction: Transaction): void {
     const { owner } = this.owned(this.slotOf(key))
+    if (this.closed.has(this.slotOf(key))) this.kernel.violated('read-only', `PostgreSQL commits a write to ${key}`)
     if (owner === 'source') return
     this.kernel.violated(
       'INV-1',

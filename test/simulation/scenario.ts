@@ -13,14 +13,15 @@ import { START_AMOUNT } from './postgres.ts'
 import { KEYS, POT_NAMES, ROW_NAMES, SLOTS, World } from './world.ts'
 
 export interface Scenario {
-  readonly gateways: number
+  /** By name: of one name several may run. */
+  readonly gateways: readonly string[]
   readonly controllers: number
   readonly clients: number
   readonly transactions: number
 }
 
 export const SCENARIOS: Readonly<Record<string, Scenario>> = {
-  full: { gateways: 2, controllers: 2, clients: 4, transactions: 100 },
+  full: { gateways: ['gateway 0', 'gateway 1', 'gateway 1'], controllers: 2, clients: 4, transactions: 100 },
 }
 
 export interface SeedReport {
@@ -43,7 +44,7 @@ const CALM_MAX_MS = 20_000
 export async function runSeed(seed: number, scenario: Scenario, options: { readonly traced: boolean }): Promise<SeedReport> {
   const world = new World(seed, options)
   const { kernel, postgres } = world
-  const gateways = Array.from({ length: scenario.gateways }, (_, i) => new Gateway(world, `gateway ${i}`))
+  const gateways = scenario.gateways.map((name) => new Gateway(world, name))
   const controllers = Array.from({ length: scenario.controllers }, (_, i) => new Controller(world, `controller ${i}`))
   const feed = new Feed(world, gateways, controllers)
   const clients = new Clients(world, gateways, scenario.transactions)
@@ -77,10 +78,11 @@ export async function runSeed(seed: number, scenario: Scenario, options: { reado
   }
 }
 
-/** Four orders, one of which is cancelled in the middle, while everything fails. */
+/** Four orders, one of which is cancelled in the middle, and a read-only window before one of them, while everything fails. */
 async function storm(world: World, scenario: Scenario): Promise<void> {
   const { kernel, postgres } = world
   const cancelled = kernel.random.int(4)
+  let window: number | null = kernel.random.int(4)
   const orders = ['target', 'source', 'target', 'source'] as const
   let n = 0
   const until = kernel.now + STORM_MAX_MS
@@ -91,8 +93,16 @@ async function storm(world: World, scenario: Scenario): Promise<void> {
     if (n === orders.length && world.begun >= scenario.transactions) return
     if (n === orders.length) continue
     const slots = kernel.chance(0.3) ? [kernel.oneOf(SLOTS)] : [...SLOTS]
-    kernel.told('operator', () => `orders slots ${slots} to the ${orders[n]}${n === cancelled ? ', and will cancel' : ''}`)
-    postgres.jobs.push({ id: kernel.nextId(), to: orders[n]!, slots, cancels: n === cancelled, state: 'open' })
+    const to = orders[n]!
+    const cancels = n === cancelled && window !== n
+    const readOnly = window === n ? 'window' : to === 'source' && !cancels && kernel.chance(0.3) ? 'first' : null
+    const what = readOnly === 'window' ? 'read-only for a while' : `to the ${to}${readOnly === null ? '' : ', read-only first'}`
+    kernel.told('operator', () => `orders slots ${slots} ${what}${cancels ? ', and will cancel' : ''}`)
+    postgres.jobs.push({ id: kernel.nextId(), to, slots, cancels, readOnly, state: 'open' })
+    if (readOnly === 'window') {
+      window = null
+      continue
+    }
     n++
     // Some work in between.
     await kernel.time.advance(kernel.between(100, 500))
@@ -111,13 +121,14 @@ async function calm(world: World): Promise<void> {
   }
   world.over = true
   await wait('the open orders are done', () => postgres.jobs.every(({ state }) => state === 'done'))
-  postgres.jobs.push({ id: kernel.nextId(), to: 'source', slots: SLOTS, cancels: false, state: 'open' })
+  postgres.jobs.push({ id: kernel.nextId(), to: 'source', slots: SLOTS, cancels: false, readOnly: null, state: 'open' })
   await wait('every slot is home', () =>
     SLOTS.every((slot) => postgres.owned(slot).owner === 'source' && postgres.owned(slot).phase === 'steady'),
   )
   await wait('no flip is open', () => postgres.flips.every(({ state }) => state === 'routed' || state === 'cancelled'))
   // Late duplicates and what clients still have under way.
   await kernel.time.advance(1_500)
+  await wait('nobody holds a lock', () => postgres.writers().length === 0)
   await wait('the forward sync has acknowledged everything', () => postgres.confirmed >= (postgres.wal.at(-1)?.endLsn ?? 0n))
 }
 

@@ -1,5 +1,6 @@
 // Promises: what all parts of a simulated move share: the kernel, both stores, the history that clients tell, and what the scenario is.
 import { setMaxListeners } from 'node:events'
+import { bucketOf, type OutboxId } from '../../src/model/head.ts'
 import { hashSlotOf } from '../../src/model/key.ts'
 import { POTS } from '../commit/fake-plans.ts'
 import { FakeStore, type Operation } from '../commit/fake-store.ts'
@@ -9,7 +10,10 @@ import { AggregateLog } from './aggregate-log.ts'
 import { Coverage } from './coverage.ts'
 import { Kernel } from './kernel.ts'
 import { Postgres, START_AMOUNT } from './postgres.ts'
+import { Standby } from './standby.ts'
 
+/** Of an outbox: a scenario fills many. */
+export const ENTRIES_PER_BUCKET = 4
 export const POT_NAMES = ['x', 'y', 'z']
 /** Comes and goes, and holds no money. */
 export const NOTE = 'n'
@@ -33,6 +37,8 @@ export class World {
   readonly kernel: Kernel
   readonly store: FakeStore
   readonly postgres: Postgres
+  /** Named in the configuration; null: none is. */
+  readonly standby: Standby | null
   readonly history = new History(KEYS, ROW_NAMES, START_AMOUNT * POT_NAMES.length)
   readonly log = new AggregateLog(START_ROWS)
   /** Clients begin no transaction any more. */
@@ -46,8 +52,9 @@ export class World {
 
   constructor(seed: number, options: { readonly traced: boolean }) {
     this.kernel = new Kernel(seed, options)
-    this.store = new CheckedStore(this.kernel)
     this.postgres = new Postgres(this.kernel, SLOTS)
+    this.standby = this.kernel.chance(0.5) ? new Standby(this.kernel, this.postgres) : null
+    this.store = new CheckedStore(this.kernel, (id, bucket) => this.#mustBePast(id, bucket))
     this.postgres.slotOf = hashSlotOf
     this.postgres.seed(START_ROWS.map((values) => ({ key: values[0], pot: values[1], values, by: 0 })))
     this.postgres.seed(KEYS.map((key) => ({ key, pot: NOTE, values: null, by: 0 })))
@@ -62,6 +69,16 @@ export class World {
           { counts: key === first!.key },
         )
     }
+  }
+
+  /** Reverse sync: a bucket is deleted whole once the position is past it, durably, on each standby too. */
+  #mustBePast(id: OutboxId, bucket: number): void {
+    const saved = this.postgres.positions.get(`${id.group}/${id.lease}`)
+    const last = Math.max(...[...this.store.outbox(id).keys()].filter((sequence) => bucketOf(sequence, ENTRIES_PER_BUCKET) === bucket), 0)
+    if (last > (saved?.sequence ?? 0))
+      this.kernel.violated('INV-2', `bucket ${bucket} of ${id.lease} goes with entry ${last}, and the position is ${saved?.sequence ?? 0}`)
+    const save = saved?.saves.find(({ sequence }) => sequence >= last)
+    if (save !== undefined && last > 0) this.standby?.mustHave(save.lsn, () => `bucket ${bucket} of ${id.lease} goes`)
   }
 
   /** What one transaction does: adds nothing to a pot, or takes from one what it adds to another, or a note comes, changes or goes. */
@@ -87,10 +104,18 @@ function endless(): AbortSignal {
 /** INV-4, as the store sees it: one stamp is one content. */
 class CheckedStore extends FakeStore {
   readonly #kernel: Kernel
+  readonly #onDelete: (id: OutboxId, bucket: number) => void
+  override readonly entriesPerBucket = ENTRIES_PER_BUCKET
 
-  constructor(kernel: Kernel) {
+  constructor(kernel: Kernel, onDelete: (id: OutboxId, bucket: number) => void) {
     super()
     this.#kernel = kernel
+    this.#onDelete = onDelete
+  }
+
+  override deleteBucket(id: OutboxId, bucket: number): void {
+    this.#onDelete(id, bucket)
+    super.deleteBucket(id, bucket)
   }
 
   override put(put: Parameters<FakeStore['put']>[0]): void {
