@@ -60,7 +60,9 @@ export class FakeStore {
   }
 
   page(id: OutboxId, after: number, limit: number): OutboxPage {
-    const all = [...this.outbox(id)].filter(([sequence]) => sequence > after).sort((a, b) => a[0] - b[0])
+    const outbox = this.outboxes.get(`${id.group}/${id.lease}`)
+    if (outbox === undefined) return { entries: [], end: true }
+    const all = [...outbox].filter(([sequence]) => sequence > after).sort((a, b) => a[0] - b[0])
     // Bucket by bucket, as a partitioned store is read: an empty one, but for the first, is taken for the end.
     let bucket = this.#bucketOf(after + 1)
     const found = all.filter(([sequence]) => {

@@ -309,7 +309,11 @@ export function leaderControl({ kernel, postgres, standby }: World, host: Host, 
     standbys: () => read(() => ({ flushedHere: postgres.insertLsn, rows: standby?.rows() ?? [] })),
     struck: () => read(() => [...postgres.struck].map((name) => ({ name, at: '', silentMs: 0 }))),
     strikeOff: (name) => journal(() => postgres.struck.add(name)),
-    takeBack: (name) => journal(() => postgres.struck.delete(name)),
+    takeBack: (name) =>
+      journal(() => {
+        postgres.struck.delete(name)
+        for (const [what, lsn] of postgres.journaledAt) standby?.mustHave(lsn, () => `${name} is taken back, and that ${what} is not there`)
+      }),
     splitFlip: (flip, go) =>
       act((stage) => {
         const now = flipOf(flip.id)

@@ -48,7 +48,8 @@ export class Faults {
     const process = kernel.oneOf([...this.#gateways, ...this.#controllers])
     if (kind < 0.45) this.#lieInWait(kind < 0.25 ? (victim) => this.#kill(victim) : (victim) => this.#suspend(victim), process)
     else if (kind < 0.6) this.#cut()
-    else if (kind < 0.67) this.#holdUp()
+    else if (kind < 0.65) this.#holdReplies()
+    else if (kind < 0.7) this.#holdRequests()
     else if (kind < 0.79) this.#throttle()
     else if (kind < 0.84) this.#silence()
     else if (kind < 0.88) this.#jump(process)
@@ -101,24 +102,38 @@ export class Faults {
     if (way > 0.4) kernel.cut(to, from, ms)
   }
 
-  /** A gateway hears late of its renewal, and then of nothing for longer than a lease: best while a flip waits for it. */
-  #holdUp(): void {
+  /** A gateway hears late of its renewal, and then of nothing for longer than a lease. */
+  #holdReplies(): void {
     const { kernel, coverage } = this.#world
     const { name } = kernel.oneOf(this.#gateways)
-    const begin = () => {
+    this.#atPark(() => {
       coverage.struck('replies of PostgreSQL are held up')
       const ms = kernel.between(50, 280)
       kernel.hold('postgres', name, ms)
-      kernel.time.after(ms, () => {
-        if (this.#stopped) return
-        kernel.cut(name, 'postgres', kernel.between(600, 1_200))
-      })
-    }
-    if (kernel.chance(0.4)) return begin()
+      kernel.time.after(ms, () => !this.#stopped && kernel.cut(name, 'postgres', kernel.between(600, 1_200)))
+    })
+  }
+
+  /** A gateway sleeps for most of a lease, its renewal comes when it has been called over, and its entries come later still. */
+  #holdRequests(): void {
+    const { kernel, coverage } = this.#world
+    const gateway = kernel.oneOf(this.#gateways)
+    this.#atPark(() => {
+      coverage.struck('requests to PostgreSQL are held up')
+      kernel.suspend(gateway.host, kernel.between(150, 420))
+      kernel.hold(gateway.name, 'postgres', kernel.between(540, 760))
+      this.#world.failing = { operation: 'appendEntry', untilMs: kernel.now + kernel.between(450, 800) }
+    })
+  }
+
+  /** Best while a flip waits for gateways. */
+  #atPark(strike: () => void): void {
+    const { kernel, coverage } = this.#world
+    if (kernel.chance(0.3)) return strike()
     coverage.onBegun = (step) => {
       if (step !== 'flip: park' || this.#stopped) return
       coverage.onBegun = () => undefined
-      kernel.time.after(kernel.between(0, 10), () => !this.#stopped && begin())
+      kernel.time.after(kernel.between(0, 15), () => !this.#stopped && strike())
     }
   }
 

@@ -1,25 +1,8 @@
-// Promises: the protocol bugs that the simulator must catch, as patches of the source: each takes out, or turns round, one rule of
-// protocols.md. Where the rule is SQL, its place in the model of PostgreSQL is patched. A patch whose text is not found exactly once is
-// an error, so that no mutation dies unseen when the code moves.
+// Promises: the protocol bugs that the simulator must catch: each takes out, or turns round, one rule of protocols.md. Where the rule is
+// SQL, its place in the model of PostgreSQL is patched.
 
-export interface Edit {
-  readonly file: string
-  readonly find: string
-  readonly put: string
-}
-
-export interface Mutation {
-  readonly name: string
-  /** The rule that is broken, as protocols.md has it. */
-  readonly rule: string
-  readonly edits: readonly Edit[]
-}
-
-const one = (name: string, rule: string, file: string, find: string, put: string): Mutation => ({
-  name,
-  rule,
-  edits: [{ file, find, put }],
-})
+import { type Mutation, one } from './mutation.ts'
+import { AROUND } from './mutations-around.ts'
 
 const COMMIT: readonly Mutation[] = [
   one(
@@ -131,13 +114,22 @@ const LEASES: readonly Mutation[] = [
     'if (!lease.extend(sent)) {',
     'if (!lease.extend(this.#moment())) {',
   ),
-  one(
-    'a renewal after the lapse revives the lease',
-    'Leases: a renewal answered after a lapse revives nothing',
-    'src/gateway/lease-holder.ts',
-    '    if (!this.holds()) return false\n    this.#sent = sent',
-    '    this.#over = false\n    this.#sent = sent',
-  ),
+  {
+    name: 'a renewal after the lapse revives the lease',
+    rule: 'Leases: a renewal answered after a lapse revives nothing',
+    edits: [
+      {
+        file: 'src/gateway/lease-holder.ts',
+        find: '    if (!this.holds()) return false\n    this.#sent = sent',
+        put: '    this.#over = false\n    this.#sent = { monotonicMs: this.#clock.monotonicMs(), wallMs: this.#clock.nowMs() }',
+      },
+      {
+        file: 'src/gateway/lease-holder.ts',
+        find: '    this.#renewed(renewal)\n  }\n\n  #renewed',
+        put: '    this.#lease = lease\n    this.#renewed(renewal)\n  }\n\n  #renewed',
+      },
+    ],
+  },
   one(
     'renewal in one step',
     'Leases: first the lease row, then the view by a later snapshot',
@@ -438,4 +430,4 @@ const GUARD: readonly Mutation[] = [
   ),
 ]
 
-export const MUTATIONS: readonly Mutation[] = [...COMMIT, ...LEASES, ...FLIP, ...SYNC, ...GUARD]
+export const MUTATIONS: readonly Mutation[] = [...COMMIT, ...LEASES, ...FLIP, ...SYNC, ...GUARD, ...AROUND]
