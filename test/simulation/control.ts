@@ -312,7 +312,10 @@ export function leaderControl({ kernel, postgres, standby }: World, host: Host, 
     takeBack: (name) =>
       journal(() => {
         postgres.struck.delete(name)
-        for (const [what, lsn] of postgres.journaledAt) standby?.mustHave(lsn, () => `${name} is taken back, and that ${what} is not there`)
+        for (const flip of postgres.flips) {
+          const waits = flip.slots.some((slot) => postgres.owned(slot).phase !== 'steady')
+          if (flip.state === 'routed' || (flip.state === 'committed' && !waits)) mustBeOnStandby(flip, 'committed', 'has routed')
+        }
       }),
     splitFlip: (flip, go) =>
       act((stage) => {
