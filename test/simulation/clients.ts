@@ -135,6 +135,12 @@ export class Clients {
     if (failure instanceof ConnectionLost) throw failure
   }
 
+  /** Read-only is in force when everything that a lease has begun has ended: nothing is acknowledged after it. */
+  #mustTakeWrites(key: string): void {
+    const { kernel, postgres } = this.#world
+    if (postgres.closed.has(hashSlotOf(key))) kernel.violated('read-only', `a write to ${key} is acknowledged on the target`)
+  }
+
   /** As target-arm's runAlone. Null: it is routed again. */
   async #onTarget(gateway: Gateway, key: string, plan: KeyedPlan, writes: boolean): Promise<{ rows: readonly Row[] } | null> {
     const { gate, executor } = gateway
@@ -147,6 +153,7 @@ export class Clients {
     try {
       const result = await executor.autocommit(lease, gateway.addressOf(decision.row, key), plan, [], ENV)
       if (!lease.holds()) throw ended(lease.id, writes)
+      if (writes) this.#mustTakeWrites(key)
       return result
     } catch (error) {
       if (hasCode(error, 'AGGREGATE_MOVING')) return null
@@ -244,6 +251,7 @@ export class Clients {
       committing = true
       await transaction.commit()
       if (!work.lease.holds()) throw ended(work.lease.id, true)
+      this.#mustTakeWrites(key)
     } catch (error) {
       // As target-arm's commitTarget: once COMMIT is under way, its own outcome is the answer.
       throw committing ? error : (interrupted ?? error)
