@@ -5,23 +5,20 @@ import { flipWaiting, giveUp, type Waiting } from '../../src/app/flip-waiting.ts
 import { readOnlyFirst, setReadOnly } from '../../src/app/read-only.ts'
 import { type StandbyWatch, watchStandbys } from '../../src/app/standby-watch.ts'
 import { createTargetAnswers } from '../../src/app/target-answers.ts'
-import type { FlipParts, VerifyReport } from '../../src/flip/parts.ts'
+import type { FlipParts } from '../../src/flip/parts.ts'
 import { resumeFlips, runFlip } from '../../src/flip/run-flip.ts'
 import { awaitAcks } from '../../src/flip/waits.ts'
 import { Signal } from '../../src/lib/latch.ts'
-import type { SourceChange } from '../../src/model/change.ts'
 import type { LeaseRow } from '../../src/model/control.ts'
 import { hasCode, SwitchbackError } from '../../src/model/errors.ts'
-import { formatLsn, type Lsn, NO_LSN, type Owner, type SlotId } from '../../src/model/ids.ts'
-import { hashSlotOf } from '../../src/model/key.ts'
+import { formatLsn, type Owner, type SlotId } from '../../src/model/ids.ts'
 import type { RoutingView } from '../../src/model/ownership.ts'
-import { Tenures } from '../../src/model/tenures.ts'
 import { runForward } from '../../src/sync/forward.ts'
 import { createReverseSync, type ReverseSync } from '../../src/sync/reverse.ts'
 import type { OutboxPosition } from '../../src/sync/reverse-parts.ts'
-import { forwardStamp, tenureHistory } from '../../src/sync/stamps.ts'
 import { createTenureReader } from '../../src/sync/tenure-reader.ts'
-import { MAPPING, POTS } from '../commit/fake-plans.ts'
+import { MAPPING } from '../commit/fake-plans.ts'
+import { mustBeApplied, observation, verified } from './checks.ts'
 import { leaderControl, type SimulatedLeader, viewOf } from './control.ts'
 import type { Step } from './coverage.ts'
 import type { Host } from './kernel.ts'
@@ -30,7 +27,7 @@ import { linkedTarget } from './linked-target.ts'
 import { type Job, PgError } from './postgres-parts.ts'
 import { Connection, ConnectionLost } from './sessions.ts'
 import { STANDBY, STANDBY_LOST_MS } from './standby.ts'
-import { ENTRIES_PER_BUCKET, KEYS, LEASE, ROW_NAMES, type World } from './world.ts'
+import { ENTRIES_PER_BUCKET, KEYS, LEASE, type World } from './world.ts'
 
 const LEADER_LOST_MS = 400
 const BEAT_MS = 80
@@ -426,18 +423,20 @@ class LeaderParts {
   async #window(job: Job, signal: AbortSignal): Promise<void> {
     const { world, host } = this.#options
     const parts = this.#flipParts(null, () => undefined)
-    await this.#close(parts, job, signal)
+    await setReadOnly(parts, job.slots, true, signal)
+    this.#inForce(job.slots)
     await world.kernel.sleep(host, world.kernel.between(0, READ_ONLY_MS))
     if (signal.aborted) return
     await setReadOnly(parts, job.slots, false, signal)
     job.state = 'done'
   }
 
-  async #close(parts: FlipParts, job: Job, signal: AbortSignal): Promise<void> {
-    const { postgres } = this.#options.world
-    const { epoch } = await setReadOnly(parts, job.slots, true, signal)
-    // Whatever took it back since has ended it already.
-    for (const slot of job.slots) if (postgres.owned(slot).readOnly && postgres.owned(slot).epoch <= epoch) postgres.closed.add(slot)
+  /** Said by who leads, of what nobody has taken back since. */
+  #inForce(slots: readonly SlotId[]): void {
+    const { world, control } = this.#options
+    const { postgres } = world
+    if (control.token !== postgres.token) return
+    for (const slot of slots) if (postgres.owned(slot).readOnly) postgres.closed.add(slot)
   }
 
   async #carryOut(job: Job, signal: AbortSignal): Promise<void> {
@@ -470,7 +469,10 @@ class LeaderParts {
       // As app/arming.ts: leases of processes that died before they acked are called over.
       if (job.to === 'target' && (await awaitAcks(parts, await control.bind(), stop.signal, () => undefined)) === null) return
       if (job.to === 'target' && !(await this.#paid(slots))) return
-      if (job.readOnly === 'first') await readOnlyFirst(parts, { all: job.slots, onTarget: slots }, async () => undefined, stop.signal)
+      if (job.readOnly === 'first') {
+        await readOnlyFirst(parts, { all: job.slots, onTarget: slots }, async () => undefined, stop.signal)
+        if (!stop.signal.aborted) this.#inForce(job.slots)
+      }
       await this.#flipAll(parts, job.to, slots, stop.signal)
       if (job.readOnly === 'first') await setReadOnly(parts, job.slots, false, stop.signal)
       job.state = 'done'
@@ -492,60 +494,4 @@ function isWeather(error: unknown): boolean {
 /** Another leader ends this lead; anything else passes. */
 function endsLead(error: unknown): void {
   if (hasCode(error, 'TOKEN_STALE')) throw error
-}
-
-function observation(slots: readonly SlotId[], view: RoutingView, leases: readonly LeaseRow[], openFlips: readonly string[]) {
-  return {
-    rows: slots.map((slot) => view.ownership(slot)!),
-    leases,
-    epoch: view.bindingEpoch ?? 0,
-    poison: [],
-    forwardLagMs: 0,
-    backfillDone: true,
-    forwardStopped: null,
-    guardProblems: [],
-    catalogUnchanged: true,
-    wayBackProven: true,
-    openFlips,
-    debts: [],
-    gates: [],
-    standbysNotNamed: [],
-  }
-}
-
-/** Both stores, after a drain: the same rows, or the flip would take a difference along. */
-function verified({ postgres, store, kernel }: World, slots: readonly SlotId[]): VerifyReport {
-  const moving = new Set(slots)
-  let compared = 0
-  for (const key of KEYS) {
-    if (!moving.has(hashSlotOf(key))) continue
-    for (const pot of ROW_NAMES) {
-      compared++
-      const here = postgres.rows.get(key + pot)!.at(-1)!.value.values
-      const there = store.row({ table: POTS, key, clustering: [pot] })?.values ?? null
-      if (String(here) !== String(there))
-        kernel.violated('INV-2', `at a flip ${key}${pot} is ${here} in PostgreSQL, ${there} on the target`)
-    }
-  }
-  return { rowsCompared: compared, differences: 0, notChecked: 0, firstDifference: null }
-}
-
-/** INV-3: what is acknowledged is on the target. */
-function mustBeApplied({ postgres, store, kernel }: World, from: Lsn, to: Lsn): void {
-  const history = tenureHistory({ tenures: new Tenures(postgres.tenures), slotOf: hashSlotOf, completeBelow: NO_LSN })
-  for (const { commitLsn, endLsn, origin, changes } of postgres.wal) {
-    if (endLsn <= from || endLsn > to || origin === ORIGIN) continue
-    for (const [key, pot] of changes.flatMap(rowsOf)) {
-      const record = history.tenureAt(hashSlotOf(key), commitLsn)
-      const row = store.row({ table: POTS, key, clustering: [pot] })
-      if (record?.owner === 'source' && (row === undefined || row.stamp < forwardStamp(record, endLsn)))
-        kernel.violated('INV-3', `${formatLsn(to)} is acknowledged, and ${key}${pot} of ${formatLsn(endLsn)} is not on the target`)
-    }
-  }
-}
-
-function rowsOf(change: SourceChange): [string, string][] {
-  if (change.kind === 'message' || change.kind === 'truncate') return []
-  const images = change.kind === 'delete' ? [change.before] : change.kind === 'insert' ? [change.after] : [change.before, change.after]
-  return images.flatMap((row): [string, string][] => (row === null ? [] : [[row[0]!, row[1]!]]))
 }
