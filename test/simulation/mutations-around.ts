@@ -149,12 +149,28 @@ const STANDBYS: readonly Mutation[] = [
     'return own.length === 0 || !holdsAll(own, lsn)',
     'return !holdsAll(own, lsn)',
   ),
+  {
+    name: 'a standby is taken back before it holds everything',
+    rule: 'Durable control: one that is struck off is taken back when it holds everything again',
+    edits: [
+      {
+        file: 'src/model/standby.ts',
+        find: 'if (rows.length > 0 && holdsAll(rows, seen.flushedHere)) back.push(name)',
+        put: 'if (rows.length > 0) back.push(name)',
+      },
+      {
+        file: 'src/app/standby-watch.ts',
+        find: 'if ((await lacking({ names: [name], struck }, TAKEN_BACK_WITHIN_MS)).length > 0) {',
+        put: 'if (names.length === 0) {',
+      },
+    ],
+  },
   one(
-    'a standby is taken back before it holds everything',
-    'Durable control: one that is struck off is taken back when it holds everything again',
-    'src/model/standby.ts',
-    'if (rows.length > 0 && holdsAll(rows, seen.flushedHere)) back.push(name)',
-    'if (rows.length > 0) back.push(name)',
+    'a commit is held only for standbys that are waited for when it begins',
+    'Durable control: one that is taken back while a commit is under way has to have it before it routes',
+    'src/app/standby-watch.ts',
+    '    any: () => true,\n',
+    '    any: () => names.some((name) => !struck.has(name)),\n',
   ),
 ]
 

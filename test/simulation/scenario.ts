@@ -123,7 +123,7 @@ async function calm(world: World): Promise<void> {
   await wait('the open orders are done', () => postgres.jobs.every(({ state }) => state === 'done'))
   postgres.jobs.push({ id: kernel.nextId(), to: 'source', slots: SLOTS, cancels: false, readOnly: null, state: 'open' })
   await wait('every slot is home', () =>
-    SLOTS.every((slot) => postgres.owned(slot).owner === 'source' && postgres.owned(slot).phase === 'steady'),
+    SLOTS.map((slot) => postgres.owned(slot)).every(({ owner, phase, readOnly }) => owner === 'source' && phase === 'steady' && !readOnly),
   )
   await wait('no flip is open', () => postgres.flips.every(({ state }) => state === 'routed' || state === 'cancelled'))
   // Late duplicates and what clients still have under way.
