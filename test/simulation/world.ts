@@ -75,7 +75,8 @@ export class World {
   #mustBePast(id: OutboxId, bucket: number): void {
     const saved = this.postgres.positions.get(`${id.group}/${id.lease}`)
     const last = Math.max(...[...this.store.outbox(id).keys()].filter((sequence) => bucketOf(sequence, ENTRIES_PER_BUCKET) === bucket), 0)
-    if (last > (saved?.sequence ?? 0))
+    // What comes after an outbox was read to its end for good is discarded.
+    if (last > (saved?.sequence ?? 0) && !saved?.final)
       this.kernel.violated('INV-2', `bucket ${bucket} of ${id.lease} goes with entry ${last}, and the position is ${saved?.sequence ?? 0}`)
     const save = saved?.saves.find(({ sequence }) => sequence >= last)
     if (save !== undefined && last > 0) this.standby?.mustHave(save.lsn, () => `bucket ${bucket} of ${id.lease} goes`)
