@@ -1,7 +1,7 @@
 // Promises: what befalls the parts, by the seed: kill -9 and restart, suspension past a lease, cuts of links in one direction or both, clocks
 // that jump, a crash of PostgreSQL. Each is counted under what was being done when it came.
 import type { Controller } from './controller.ts'
-import { STEPS } from './coverage.ts'
+import { STEPS, type Step } from './coverage.ts'
 import { Gateway } from './gateway.ts'
 import { STORMY } from './kernel.ts'
 import type { World } from './world.ts'
@@ -102,11 +102,11 @@ export class Faults {
     if (way > 0.4) kernel.cut(to, from, ms)
   }
 
-  /** A gateway hears late of its renewal, and then of nothing for longer than a lease. */
+  /** A gateway hears late of a renewal that came before a flip, and then of nothing for longer than a lease. */
   #holdReplies(): void {
     const { kernel, coverage } = this.#world
     const { name } = kernel.oneOf(this.#gateways)
-    this.#atPark(() => {
+    this.#atStep('flip: precheck', () => {
       coverage.struck('replies of PostgreSQL are held up')
       const ms = kernel.between(50, 280)
       kernel.hold('postgres', name, ms)
@@ -118,7 +118,7 @@ export class Faults {
   #holdRequests(): void {
     const { kernel, coverage } = this.#world
     const gateway = kernel.oneOf(this.#gateways)
-    this.#atPark(() => {
+    this.#atStep('flip: park', () => {
       coverage.struck('requests to PostgreSQL are held up')
       kernel.suspend(gateway.host, kernel.between(150, 420))
       kernel.hold(gateway.name, 'postgres', kernel.between(540, 760))
@@ -126,12 +126,12 @@ export class Faults {
     })
   }
 
-  /** Best while a flip waits for gateways. */
-  #atPark(strike: () => void): void {
+  /** Or now. */
+  #atStep(awaited: Step, strike: () => void): void {
     const { kernel, coverage } = this.#world
     if (kernel.chance(0.3)) return strike()
     coverage.onBegun = (step) => {
-      if (step !== 'flip: park' || this.#stopped) return
+      if (step !== awaited || this.#stopped) return
       coverage.onBegun = () => undefined
       kernel.time.after(kernel.between(0, 15), () => !this.#stopped && strike())
     }
