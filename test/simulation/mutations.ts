@@ -173,19 +173,30 @@ const LEASES: readonly Mutation[] = [
     "          if (row.over) return { value: 'over', change: null }\n",
     '',
   ),
+  {
+    name: 'the lease is not looked at before a send',
+    rule: 'A late gateway can hurt nobody: it looks at its lease before each send',
+    edits: [
+      {
+        file: 'src/commit/insist.ts',
+        find: '    if (!lease.holds()) return OVER\n    try {\n      const value = await call()\n      return lease.holds() ? value : OVER',
+        put: '    try {\n      const value = await call()\n      return value',
+      },
+      {
+        file: 'src/commit/insist.ts',
+        find: '    if (!lease.holds()) return OVER\n    await pause(ctx, tries)\n  }\n}\n\n/** For reads',
+        put: '    await pause(ctx, tries)\n  }\n}\n\n/** For reads',
+      },
+      // Else what was appended too late would be looked at once more before its rows are sent.
+      { file: 'src/commit/outbox-writer.ts', find: '  return lease.holds()\n', put: '  return true\n' },
+    ],
+  },
   one(
-    'the lease is not looked at before a send',
-    'A late gateway can hurt nobody: it looks at its lease before each send',
-    'src/commit/insist.ts',
-    '    if (!lease.holds()) return OVER\n    try {\n      const value = await call()\n      return lease.holds() ? value : OVER',
-    '    try {\n      const value = await call()\n      return value',
-  ),
-  one(
-    'a transaction goes on under a later lease',
-    'Leases: a transaction ends with the lease that it began under',
+    'a later lease takes the acks of an earlier one for its own',
+    'Leases: acks belong to a lease id',
     'src/gateway/fence-gate.ts',
-    'if (view === null || !work.lease.holds()) return new',
-    'if (view === null || !this.#lease?.holds()) return new',
+    '      this.#lease = lease\n      this.#sealed = -1\n',
+    '      this.#lease = lease\n',
   ),
 ]
 
