@@ -243,13 +243,23 @@ const FLIP: readonly Mutation[] = [
     '    if ((this.#flights.get(slot) ?? 0) > 0) return true\n',
     '',
   ),
-  one(
-    'an ack with open transactions',
-    'The flip 3',
-    'src/gateway/fence-gate.ts',
-    '    for (const work of this.#works) if (holds(work, slot, epoch)) return true\n    return false',
-    '    return false',
-  ),
+  {
+    name: 'an ack with open transactions',
+    rule: 'The flip 3: an open target transaction that has not sent its compare-and-set gets 40001, and what began before has ended',
+    edits: [
+      {
+        file: 'src/gateway/fence-gate.ts',
+        find: '    for (const work of this.#works) if (holds(work, slot, epoch)) return true\n    return false',
+        put: '    return false',
+      },
+      // Else it would be ended by the same view that is acked. One on PostgreSQL is in the guard's wait set whatever an ack says.
+      {
+        file: 'src/gateway/fence-gate.ts',
+        find: '      if (work.interrupt === null) continue\n',
+        put: '      if (work.began >= 0) continue\n',
+      },
+    ],
+  },
   one(
     'nothing is sealed by an ack',
     'The flip 3: a statement in a transaction already open on PostgreSQL runs, or gets 40001 if its key has moved',
