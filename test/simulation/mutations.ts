@@ -268,13 +268,6 @@ const FLIP: readonly Mutation[] = [
     '    return null\n  }\n\n  /** Registers',
   ),
   one(
-    'an older view replaces a newer one',
-    'the epoch never goes back',
-    'src/gateway/fence-gate.ts',
-    '    if (before !== null && view.epoch < before.epoch) return\n',
-    '',
-  ),
-  one(
     'statements are not parked',
     'The flip 3: gateways park statements that begin work on these slots',
     'src/gateway/fence-gate.ts',
