@@ -29,6 +29,7 @@ export const START_AMOUNT = 100
 const RECORD_BYTES = 48n
 const STEP_MS = 0.6
 const HALF_OPEN_MAX_MS = 1_500
+const CHECKPOINT_EVERY_MS = 2_000
 
 export class Postgres {
   readonly kernel: Kernel
@@ -66,6 +67,8 @@ export class Postgres {
   readonly leasesChanged = new Signal()
   /** Told of each committed write of a client or an applier, in the order in which PostgreSQL has them. */
   onEffect: (rows: readonly WrittenRow[], origin: string | null) => void = () => undefined
+  /** A slot's confirmed position is on disk as of the last checkpoint: after a crash the stream begins there. */
+  #saved = { confirmed: lsnOf(0n), at: 0 }
   #seq = 1
   #lsn = 1_000n
   readonly #rowLocks = new Map<string, Transaction>()
@@ -127,6 +130,7 @@ export class Postgres {
     for (const backend of [...this.backends]) this.terminate(backend)
     this.leaderSharers.clear()
     for (const row of this.ownership.values()) row.updating = false
+    this.confirmed = this.#saved.confirmed
   }
 
   restart(): void {
@@ -320,6 +324,7 @@ export class Postgres {
 
   /** The commit record is in the WAL, and can be decoded, before its changes are visible; nothing takes it back any more. */
   async #record(changes: readonly SourceChange[], origin: string | null, visible: () => void): Promise<void> {
+    if (this.kernel.now - this.#saved.at > CHECKPOINT_EVERY_MS) this.#saved = { confirmed: this.confirmed, at: this.kernel.now }
     const commitLsn = lsnOf(this.#lsn)
     this.#lsn += RECORD_BYTES
     this.wal.push({ commitLsn, endLsn: lsnOf(this.#lsn), committedAtMs: this.kernel.now, origin, changes })
