@@ -3,6 +3,7 @@
 // sync has applied what was written, while reads go on, and only then makes ordinary short flips.
 import type { FlipParts } from '../flip/parts.ts'
 import { awaitAcks, awaitWriters } from '../flip/waits.ts'
+import { untilDeadline } from '../lib/in-time.ts'
 import type { LeaseRow } from '../model/control.ts'
 import { SwitchbackError } from '../model/errors.ts'
 import type { Epoch, SlotId } from '../model/ids.ts'
@@ -18,15 +19,15 @@ export interface InForce {
 
 /** @throws READ_ONLY_PENDING: the flag is written, not in force everywhere. */
 export async function setReadOnly(flips: FlipParts, slots: readonly SlotId[], readOnly: boolean, signal: AbortSignal): Promise<InForce> {
-  const deadline = AbortSignal.any([signal, AbortSignal.timeout(IN_FORCE_WITHIN_MS)])
+  using deadline = untilDeadline(flips.clock, IN_FORCE_WITHIN_MS, signal)
   const epoch = await flips.control.setReadOnly(slots, readOnly)
   let waiting: string[] = []
-  const leases = await awaitAcks(flips, epoch, deadline, (rows) => {
+  const leases = await awaitAcks(flips, epoch, deadline.signal, (rows) => {
     waiting = rows.map((row) => row.gateway)
   })
   if (leases === null) throw new SwitchbackError('READ_ONLY_PENDING', { waitingFor: waiting })
   if (!readOnly) return { epoch, leases }
-  const writers = await awaitWriters(flips, leases, deadline)
+  const writers = await awaitWriters(flips, leases, deadline.signal)
   if (writers.length > 0) throw new SwitchbackError('READ_ONLY_PENDING', { waitingFor: writers.map((writer) => `pid ${writer.pid}`) })
   return { epoch, leases }
 }
@@ -58,7 +59,8 @@ export async function readOnlyFirst(
   const { leases } = await setReadOnly(flips, slots.all, true, signal)
   await onStep('read-only; the reverse sync applies what was written')
   const startedMs = flips.clock.monotonicMs()
-  const report = await flips.drain(slots.onTarget, leases, AbortSignal.any([signal, AbortSignal.timeout(BACKLOG_WAIT_MAX_MS)]))
+  using deadline = untilDeadline(flips.clock, BACKLOG_WAIT_MAX_MS, signal)
+  const report = await flips.drain(slots.onTarget, leases, deadline.signal)
   if (!report.drained && !signal.aborted)
     throw new SwitchbackError('BACKLOG_PENDING', {
       waitedMs: Math.round(flips.clock.monotonicMs() - startedMs),

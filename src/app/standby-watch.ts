@@ -5,7 +5,7 @@ import type { Logger } from 'pino'
 import type { FlipStandbys } from '../flip/parts.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { MigrationConfig } from '../model/migration.ts'
-import { lookAtStandbys, type StandbySightings, standbysBehind } from '../model/standby.ts'
+import { lookAtStandbys, type NamedStandbys, type StandbySightings, standbysBehind } from '../model/standby.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
 
 export interface StandbyWatch extends FlipStandbys {
@@ -25,6 +25,8 @@ const LOOK_MS_MAX = 1_000
 const LOOKS_PER_SILENCE = 4
 /** Between looks of who waits: the service waits too. */
 const FLUSHED_LOOK_MS = { first: 2, max: 25 }
+/** It held everything a moment ago. */
+const TAKEN_BACK_WITHIN_MS = 50
 
 export async function watchStandbys(options: StandbyWatchOptions): Promise<StandbyWatch> {
   const { control, clock, log } = options
@@ -34,6 +36,18 @@ export async function watchStandbys(options: StandbyWatchOptions): Promise<Stand
   const struck = new Set((await control.struck()).map(({ name }) => name).filter((name) => names.includes(name)))
   const named = { names, struck }
   let sightings: StandbySightings = new Map()
+  /** Those of them that still lack what was committed before the call, when it gives up. */
+  const lacking = async (of: NamedStandbys, withinMs: number, signal?: AbortSignal) => {
+    const first = await control.standbys()
+    let behind = standbysBehind(of, first.rows, first.flushedHere)
+    let waitMs = FLUSHED_LOOK_MS.first
+    for (let waitedMs = 0; behind.length > 0 && waitedMs < withinMs && !signal?.aborted; waitedMs += waitMs) {
+      await clock.sleep(waitMs, signal)
+      behind = standbysBehind(of, (await control.standbys()).rows, first.flushedHere)
+      waitMs = Math.min(waitMs * 2, FLUSHED_LOOK_MS.max)
+    }
+    return behind
+  }
   const look = async () => {
     const seen = await control.standbys()
     const found = lookAtStandbys(named, seen, sightings, { nowMs: clock.monotonicMs(), lostMs })
@@ -44,22 +58,20 @@ export async function watchStandbys(options: StandbyWatchOptions): Promise<Stand
       log.warn({ standby: name, silentMs: Math.round(silentMs) }, 'a named standby is silent: struck off, flips wait for the others')
     }
     for (const name of found.back) {
-      await control.takeBack(name)
+      // It is waited for from here on; what was committed before may have come after that look, and it must hold this too.
       struck.delete(name)
+      if ((await lacking({ names: [name], struck }, TAKEN_BACK_WITHIN_MS)).length > 0) {
+        struck.add(name)
+        continue
+      }
+      await control.takeBack(name)
       log.info({ standby: name }, 'a standby that was struck off holds everything again: taken back')
     }
   }
   return {
-    any: () => names.some((name) => !struck.has(name)),
-    async awaitFlushed(signal) {
-      const first = await control.standbys()
-      let behind = standbysBehind(named, first.rows, first.flushedHere)
-      for (let waitMs = FLUSHED_LOOK_MS.first; behind.length > 0 && !signal.aborted; waitMs = Math.min(waitMs * 2, FLUSHED_LOOK_MS.max)) {
-        await clock.sleep(waitMs, signal)
-        behind = standbysBehind(named, (await control.standbys()).rows, first.flushedHere)
-      }
-      return behind
-    },
+    // Struck off or not: one that is taken back while a commit is under way has to have it before it routes.
+    any: () => true,
+    awaitFlushed: (signal) => lacking(named, Number.POSITIVE_INFINITY, signal),
     async run(signal) {
       while (!signal.aborted) {
         await look()

@@ -53,7 +53,6 @@ export interface CommitExecutor extends TargetExecutor {
 
 export function createExecutor(options: ExecutorOptions): CommitExecutor {
   const { target, clock, random, flights, txnIds } = options
-  const sequences = createSequences()
   const settled: SettledSink = {
     settled(told) {
       sequences.settled(told.lease, told.group, told.sequence)
@@ -61,6 +60,7 @@ export function createExecutor(options: ExecutorOptions): CommitExecutor {
     },
   }
   const limits: CommitLimits = { ...DEFAULT_COMMIT_LIMITS, ...options.limits }
+  const sequences = createSequences(limits)
   const contention = options.contention ?? UNCOUNTED
   const fifo =
     options.fifo === false

@@ -1,6 +1,7 @@
 // Promises: the named limits of the commit engine, and the refusal by name, before anything is sent, of what is larger.
 import { assert } from '../lib/assert.ts'
 import { SwitchbackError } from '../model/errors.ts'
+import { ENTRIES_IN_FLIGHT_MAX } from '../model/head.ts'
 import type { TableName } from '../model/mapping.ts'
 import type { RowChange } from '../model/row.ts'
 import type { TargetCapabilities } from '../model/target.ts'
@@ -24,6 +25,8 @@ export interface CommitLimits {
   readonly conflictCapMs: number
   /** A transaction met half-way is most often one in flight: look once more after so long before helping it. */
   readonly helpGraceMs: number
+  /** Entries of one outbox under way at once: fewer than a bucket of the target holds (model/head.ts). */
+  readonly entriesInFlightMax: number
   /** Aggregates of which the newest finished version is remembered. */
   readonly knownHeadsMax: number
   /** Heads and rows remembered from this gateway's own commits. */
@@ -41,6 +44,7 @@ export const DEFAULT_COMMIT_LIMITS: CommitLimits = {
   conflictFirstMs: 2,
   conflictCapMs: 100,
   helpGraceMs: 2,
+  entriesInFlightMax: ENTRIES_IN_FLIGHT_MAX,
   knownHeadsMax: 200_000,
   rememberedBytesMax: 64 * 1024 * 1024,
 }

@@ -1,11 +1,12 @@
-// Promises: outbox sequences, dense from 1 within (group, lease), at most ENTRIES_IN_FLIGHT_MAX of them under way at once, and entries
+// Promises: outbox sequences, dense from 1 within (group, lease), at most entriesInFlightMax of them under way at once, and entries
 // that are sent until they are there or the lease ends, whatever becomes of their compare-and-set (protocols.md, Commit protocol 2;
 // faults.md 52).
 import type { AggregateAddress, LeaseHandle } from '../model/executor.ts'
-import { ENTRIES_IN_FLIGHT_MAX, type Head, type OutboxEntry } from '../model/head.ts'
+import type { Head, OutboxEntry } from '../model/head.ts'
 import type { LeaseId, SlotId } from '../model/ids.ts'
 import type { CommitContext } from './context.ts'
 import { insist, OVER, pause } from './insist.ts'
+import type { CommitLimits } from './limits.ts'
 
 export interface Sequences {
   /**
@@ -29,7 +30,7 @@ interface Group {
   readonly undecided: Map<number, SlotId>
 }
 
-export function createSequences(): Sequences {
+export function createSequences({ entriesInFlightMax }: Pick<CommitLimits, 'entriesInFlightMax'>): Sequences {
   const leases = new Map<LeaseId, { readonly handle: LeaseHandle; readonly groups: Map<number, Group> }>()
   return {
     take(lease, group, slot) {
@@ -45,7 +46,7 @@ export function createSequences(): Sequences {
         at = { next: 1, underWay: 0, undecided: new Map() }
         of.groups.set(group, at)
       }
-      if (at.underWay >= ENTRIES_IN_FLIGHT_MAX) return null
+      if (at.underWay >= entriesInFlightMax) return null
       at.underWay++
       at.undecided.set(at.next, slot)
       return at.next++

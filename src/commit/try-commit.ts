@@ -3,7 +3,7 @@
 // told to the settled sink (protocols.md, Commit protocol, "No entry stays undecided"; faults.md 8, 70).
 import { SwitchbackError } from '../model/errors.ts'
 import type { AggregateAddress, LeaseHandle } from '../model/executor.ts'
-import { ENTRIES_IN_FLIGHT_MAX, type Head, type OutboxEntry } from '../model/head.ts'
+import type { Head, OutboxEntry } from '../model/head.ts'
 import type { RowChange } from '../model/row.ts'
 import type { CommitContext } from './context.ts'
 import { putUntilThere } from './finish.ts'
@@ -48,7 +48,11 @@ export function tryCommit(ctx: CommitContext, request: TryRequest): Promise<TryO
   mustHold(lease)
   const sequence = ctx.sequences.take(lease, address.group, address.slot)
   if (sequence === null)
-    throw new SwitchbackError('OUTBOX_FULL', { group: address.group, limit: ENTRIES_IN_FLIGHT_MAX, limitName: 'ENTRIES_IN_FLIGHT_MAX' })
+    throw new SwitchbackError('OUTBOX_FULL', {
+      group: address.group,
+      limit: ctx.limits.entriesInFlightMax,
+      limitName: 'entriesInFlightMax',
+    })
   const next = nextHead(address, expected, ctx.txnIds(), changes)
   const { commitDeadlineMs } = ctx.limits
   return new Promise((resolve, reject) => {

@@ -61,9 +61,9 @@ export interface FlipParts {
   readonly limits: FlipLimits
 }
 
-/** Those of the configuration, without those struck off. */
+/** Those of the configuration. */
 export interface FlipStandbys {
-  /** A commit is held until they have it. */
+  /** A commit is held until those that are not struck off have it. */
   any(): boolean
   /** Returns whom it still waited for when the signal came; none: what was committed before the call is flushed on all of them. */
   awaitFlushed(signal: AbortSignal): Promise<readonly string[]>

@@ -18,3 +18,19 @@ export async function inTime<T>(clock: Clock, ms: number, work: Promise<T>, sign
     end()
   }
 }
+
+/** Aborts after so long, or with `signal`. Disposed of, it waits for nothing any more. */
+export function untilDeadline(clock: Clock, ms: number, signal: AbortSignal): { readonly signal: AbortSignal } & Disposable {
+  const over = new AbortController()
+  const end = () => over.abort()
+  const disarm = clock.after(ms, end)
+  signal.addEventListener('abort', end, { once: true })
+  if (signal.aborted) end()
+  return {
+    signal: over.signal,
+    [Symbol.dispose]: () => {
+      disarm()
+      signal.removeEventListener('abort', end)
+    },
+  }
+}

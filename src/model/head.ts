@@ -45,8 +45,8 @@ export const ENTRIES_PER_BUCKET = 512
  */
 export const ENTRIES_IN_FLIGHT_MAX = ENTRIES_PER_BUCKET - 1
 
-export function bucketOf(sequence: number): number {
-  return Math.floor((sequence - 1) / ENTRIES_PER_BUCKET)
+export function bucketOf(sequence: number, entriesPerBucket = ENTRIES_PER_BUCKET): number {
+  return Math.floor((sequence - 1) / entriesPerBucket)
 }
 
 /** The version as a transaction of `tenure` sees it: a head of an older tenure counts as version 0. */

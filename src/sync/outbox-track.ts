@@ -2,7 +2,7 @@
 // over a run without a hole (protocols.md, Reverse sync; faults.md 52). A hole closes only when the outbox is final: its lease is over
 // and it was read once more to its end.
 import { assert } from '../lib/assert.ts'
-import { ENTRIES_PER_BUCKET, type OutboxId } from '../model/head.ts'
+import type { OutboxId } from '../model/head.ts'
 
 export class OutboxTrack<Item> {
   readonly id: OutboxId
@@ -169,7 +169,7 @@ class Settled {
 }
 
 /** Buckets that may go whole: the durable position is past them; of a final outbox that is settled to its end, all. */
-export function bucketsPast(saved: { readonly sequence: number; readonly final: boolean }, last: number): number {
-  const whole = Math.floor(saved.sequence / ENTRIES_PER_BUCKET)
-  return saved.final && saved.sequence >= last ? Math.ceil(saved.sequence / ENTRIES_PER_BUCKET) : whole
+export function bucketsPast(saved: { readonly sequence: number; readonly final: boolean }, last: number, entriesPerBucket: number): number {
+  const whole = Math.floor(saved.sequence / entriesPerBucket)
+  return saved.final && saved.sequence >= last ? Math.ceil(saved.sequence / entriesPerBucket) : whole
 }

@@ -57,7 +57,8 @@ export class OutboxBook {
     if (track === undefined) {
       const start = this.#started.get(name) ?? { sequence: 0, final: false }
       track = new OutboxTrack<Item>({ group: id.group, lease: id.lease }, start)
-      track.trimmedBuckets = Math.max(0, bucketsPast(start, start.sequence) - this.#context.limits.bucketsDeletedAgainMax)
+      const { entriesPerBucket, bucketsDeletedAgainMax } = this.#context.limits
+      track.trimmedBuckets = Math.max(0, bucketsPast(start, start.sequence, entriesPerBucket) - bucketsDeletedAgainMax)
       this.#tracks.set(name, track)
       this.#reads.set(track, {
         reading: false,
@@ -283,8 +284,12 @@ export class OutboxBook {
     if (this.#dirty.size > 0 && !this.#saving && !this.#context.signal.aborted) await this.#save()
   }
 
+  #bucketsPast({ saved, last }: Track): number {
+    return bucketsPast(saved, last, this.#context.limits.entriesPerBucket)
+  }
+
   #queueTrim(track: Track): void {
-    if (bucketsPast(track.saved, track.last) <= track.trimmedBuckets) return
+    if (this.#bucketsPast(track) <= track.trimmedBuckets) return
     this.#trimQueue.push(track)
     if (!this.#trimming) {
       this.#trimming = true
@@ -298,7 +303,7 @@ export class OutboxBook {
     const { options, counts, signal } = this.#context
     for (let track = this.#trimQueue.shift(); track !== undefined && !signal.aborted; track = this.#trimQueue.shift()) {
       const { id } = track
-      const due = bucketsPast(track.saved, track.last)
+      const due = this.#bucketsPast(track)
       // What is deleted here cannot be applied again to a standby that lacks it (protocols.md, Durable control).
       const flushed = async () => ((await options.awaitFlushed?.(signal)) ?? []).length === 0
       const done = await untilDone(flushed, this.#context.retry, signal).catch((error: unknown) => {

@@ -3,7 +3,7 @@ import type { BackoffLimits } from '../lib/backoff.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Random } from '../lib/prng.ts'
 import type { LeaseRow, PoisonRecord, ReverseApplier } from '../model/control.ts'
-import type { OutboxEntry, OutboxId } from '../model/head.ts'
+import { ENTRIES_PER_BUCKET, type OutboxEntry, type OutboxId } from '../model/head.ts'
 import type { LeaseId, SlotId, Tenure } from '../model/ids.ts'
 import type { AggregateKey } from '../model/key.ts'
 import type { RoutingView } from '../model/ownership.ts'
@@ -43,6 +43,8 @@ export interface ReverseLimits {
   readonly waitAlarmMs: number
   /** Buckets before the durable position that a new leader deletes again, since the one before may have died in between. */
   readonly bucketsDeletedAgainMax: number
+  /** As the target cuts them. */
+  readonly entriesPerBucket: number
   readonly progressMs: number
   readonly backoff: BackoffLimits
 }
@@ -67,6 +69,7 @@ export const REVERSE_LIMITS: ReverseLimits = {
   positionsSaveMs: 50,
   waitAlarmMs: 10_000,
   bucketsDeletedAgainMax: 8,
+  entriesPerBucket: ENTRIES_PER_BUCKET,
   progressMs: 1_000,
   backoff: { firstMs: 10, capMs: 1_000 },
 }

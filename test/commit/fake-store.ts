@@ -1,7 +1,7 @@
 // Promises: the target contract over a store in memory and a network in virtual time that loses, delays and doubles what a test, or
 // a seed, says. Rows of one put or read are each put or read at an instant of their own, as on a real store.
 import { SwitchbackError } from '../../src/model/errors.ts'
-import { bucketOf, type Head, type OutboxEntry, type OutboxId, sameHead } from '../../src/model/head.ts'
+import { bucketOf, ENTRIES_PER_BUCKET, type Head, type OutboxEntry, type OutboxId, sameHead } from '../../src/model/head.ts'
 import type { RowKey, RowPut, StampedRow } from '../../src/model/row.ts'
 import type { CasResult, OutboxPage, RowPage, RowRange, Target } from '../../src/model/target.ts'
 import type { Host, HostTime } from './host-time.ts'
@@ -38,6 +38,7 @@ export class FakeStore {
   readonly heads = new Map<string, Head>()
   readonly outboxes = new Map<string, Map<number, OutboxEntry>>()
   readonly rows = new Map<string, StampedRow>()
+  readonly entriesPerBucket: number = ENTRIES_PER_BUCKET
   /** Only a planted bug turns it off. */
   comparesStamps = true
 
@@ -59,14 +60,28 @@ export class FakeStore {
   }
 
   page(id: OutboxId, after: number, limit: number): OutboxPage {
-    const all = [...this.outbox(id)].filter(([sequence]) => sequence > after).sort((a, b) => a[0] - b[0])
-    const entries = all.slice(0, limit).map(([sequence, entry]) => ({ sequence, entry }))
-    return { entries, end: entries.length === all.length }
+    const outbox = this.outboxes.get(`${id.group}/${id.lease}`)
+    if (outbox === undefined) return { entries: [], end: true }
+    const all = [...outbox].filter(([sequence]) => sequence > after).sort((a, b) => a[0] - b[0])
+    // Bucket by bucket, as a partitioned store is read: an empty one, but for the first, is taken for the end.
+    let bucket = this.#bucketOf(after + 1)
+    const found = all.filter(([sequence]) => {
+      const of = this.#bucketOf(sequence)
+      if (of > bucket + 1) return false
+      bucket = of
+      return true
+    })
+    const entries = found.slice(0, limit).map(([sequence, entry]) => ({ sequence, entry }))
+    return { entries, end: entries.length === found.length }
   }
 
   deleteBucket(id: OutboxId, bucket: number): void {
     const outbox = this.outbox(id)
-    for (const sequence of [...outbox.keys()]) if (bucketOf(sequence) === bucket) outbox.delete(sequence)
+    for (const sequence of [...outbox.keys()]) if (this.#bucketOf(sequence) === bucket) outbox.delete(sequence)
+  }
+
+  #bucketOf(sequence: number): number {
+    return bucketOf(sequence, this.entriesPerBucket)
   }
 
   put(put: RowPut): void {

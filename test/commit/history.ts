@@ -31,9 +31,10 @@ export class History {
   readonly #sum: number
   #ids = 0
 
-  constructor(keys: readonly string[], pots: readonly string[], start: number) {
+  /** `sum`: of all rows of a key, at any time. */
+  constructor(keys: readonly string[], pots: readonly string[], sum: number) {
     for (const key of keys) for (const pot of pots) this.#effects.set(key + pot, [0])
-    this.#sum = start * pots.length
+    this.#sum = sum
   }
 
   begin(key: string, pots: readonly string[], now: number): Txn {
@@ -47,8 +48,9 @@ export class History {
     if (state === 'acked') txn.ackedAt = now
   }
 
-  effect(key: string, changes: readonly { readonly pot: string; readonly by: number }[]): void {
-    this.#txns.get(changes[0]!.by)!.effects++
+  /** Of a transaction that changed several keys one counts. */
+  effect(key: string, changes: readonly { readonly pot: string; readonly by: number }[], { counts } = { counts: true }): void {
+    if (counts) this.#txns.get(changes[0]!.by)!.effects++
     for (const { pot, by } of changes) this.#effects.get(key + pot)!.push(by)
   }
 

@@ -56,7 +56,7 @@ test('a named standby that dies is struck off after its time, before a fence cou
   await standby.kill()
   const before = (await journal(move)).length
   assert.equal(await ordered(move, '2'), 'done')
-  assert.deepEqual((await journal(move)).slice(before), ['fenced', 'standby struck off', 'commit', 'finish'])
+  assert.deepEqual((await journal(move)).slice(before), ['fenced', 'standby struck off', 'commit', 'release', 'finish'])
   const struck = async () => (await readStatus(move.session, 'none')).standbysStruckOff.map(({ name }) => name)
   assert.deepEqual(await struck(), ['second'])
 

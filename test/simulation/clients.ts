@@ -2,16 +2,20 @@
 // as its client heard of it.
 import { hasCode, SwitchbackError } from '../../src/model/errors.ts'
 import { hashSlotOf } from '../../src/model/key.ts'
+import { type KeyedPlan, SqlError } from '../../src/model/plan.ts'
 import type { Row } from '../../src/model/row.ts'
-import { add, all, ENV, one } from '../commit/fake-plans.ts'
-import type { History, Txn } from '../commit/history.ts'
+import { all, ENV, one } from '../commit/fake-plans.ts'
+import type { History, Read, Txn } from '../commit/history.ts'
+import { type Acts, actsPlan, toldOf } from './acts.ts'
+import type { Entry } from './aggregate-log.ts'
 import type { Gateway, OpenWork } from './gateway.ts'
 import type { Host } from './kernel.ts'
 import { PgError, type Transaction } from './postgres-parts.ts'
 import { Connection, ConnectionLost } from './sessions.ts'
-import { KEYS, POT_NAMES, type World } from './world.ts'
+import { KEYS, NOTE, ROW_NAMES, type World } from './world.ts'
 
 const STATEMENT_BYTES = 100
+const DIRECT = 'direct writer'
 
 export class Clients {
   readonly #world: World
@@ -74,24 +78,41 @@ export class Clients {
     }
   }
 
-  #begin(key: string, amounts: Readonly<Record<string, number>>): Txn {
-    return this.#history.begin(key, Object.keys(amounts), this.#world.kernel.now)
+  #begin(key: string, acts: Acts): Write {
+    const txn = this.#history.begin(key, Object.keys(acts), this.#world.kernel.now)
+    return { txn, parts: [this.#part(txn, key, acts)] }
   }
 
-  #end(who: string, txn: Txn, error: unknown): void {
-    const { kernel } = this.#world
+  #part({ id, beganAt }: Txn, key: string, acts: Acts): Part {
+    return { key, acts, entry: this.#world.log.begun(key, acts, id, beganAt), told: [] }
+  }
+
+  #end(who: string, { txn, parts }: Write, error: unknown): void {
+    const { kernel, log } = this.#world
+    const { now } = kernel
     const unknown = error instanceof ConnectionLost || hasCode(error, 'OUTCOME_UNKNOWN')
-    const state = error === null ? 'acked' : unknown ? 'unknown' : 'refused'
-    if (error !== null && !(error instanceof SwitchbackError || error instanceof PgError || error instanceof ConnectionLost))
+    // A statement that found no row was a read.
+    const nothing = error === null && parts.every(({ told }) => told.length === 0)
+    const state = nothing ? 'refused' : error === null ? 'acked' : unknown ? 'unknown' : 'refused'
+    if (!(error === null || KNOWN_ERRORS.some((known) => error instanceof known)))
       kernel.violated('bug', String(error instanceof Error ? error.stack : error))
-    this.#history.end(txn, state, kernel.now)
-    kernel.told(who, () => `transaction ${txn.id} on ${txn.key} is ${state}${error === null ? '' : ` (${(error as Error).message})`}`)
+    this.#history.end(txn, state, now)
+    const duplicate = (error instanceof SqlError && error.sqlstate === '23505') || (error instanceof PgError && error.code === '23505')
+    for (const { key, acts, entry, told } of parts) {
+      // Past the gateways PostgreSQL answers from what it has: of no row of its own it need not know whose the key is.
+      if (nothing && who === DIRECT) log.refused(entry, key)
+      else if (error === null) log.wrote(entry, key, acts, told, now)
+      else if (duplicate && parts.length === 1) log.wasThere(entry, key, acts, now)
+      else if (!unknown) log.refused(entry, key)
+    }
+    const why = error === null ? '' : ` (${(error as Error).message})`
+    kernel.told(who, () => `transaction ${txn.id} on ${parts.map(({ key }) => key)} is ${nothing ? 'of no row' : state}${why}`)
   }
 
   /** One statement that is its own transaction. */
   async #alone(gateway: Gateway, connection: Connection, key: string): Promise<void> {
-    const amounts = this.#world.amounts()
-    const txn = this.#begin(key, amounts)
+    const write = this.#begin(key, this.#world.acts())
+    const [part] = write.parts
     const { gate } = gateway
     let failure: unknown = null
     try {
@@ -99,19 +120,29 @@ export class Clients {
         const facts = { touch: hashSlotOf(key), writes: true }
         const decision = await gate.admit(facts, STATEMENT_BYTES, this.#world.never)
         if (decision.kind === 'refuse') throw decision.error
-        if (decision.kind === 'source') await this.#onSource(gateway, connection, key, amounts, txn)
-        else if (!(await this.#onTarget(gateway, key, add(key, amounts, txn.id), true))) continue
+        if (decision.kind === 'source') await this.#onSource(gateway, connection, part, write.txn.id)
+        else {
+          const result = await this.#onTarget(gateway, key, actsPlan(key, part.acts, write.txn.id), true)
+          if (result === null) continue
+          part.told = result.rows.map(([told]) => told!)
+        }
         break
       }
     } catch (error) {
       failure = error
     }
-    this.#end(gateway.name, txn, failure)
+    this.#end(gateway.name, write, failure)
     if (failure instanceof ConnectionLost) throw failure
   }
 
+  /** Read-only is in force when everything that a lease has begun has ended: nothing is acknowledged after it. */
+  #mustTakeWrites(key: string): void {
+    const { kernel, postgres } = this.#world
+    if (postgres.closed.has(hashSlotOf(key))) kernel.violated('read-only', `a write to ${key} is acknowledged on the target`)
+  }
+
   /** As target-arm's runAlone. Null: it is routed again. */
-  async #onTarget(gateway: Gateway, key: string, plan: ReturnType<typeof add>, writes: boolean): Promise<{ rows: readonly Row[] } | null> {
+  async #onTarget(gateway: Gateway, key: string, plan: KeyedPlan, writes: boolean): Promise<{ rows: readonly Row[] } | null> {
     const { gate, executor } = gateway
     const decision = gate.decide({ touch: gate.view!.slotOf(key), writes })
     if (decision.kind === 'refuse') throw decision.error
@@ -122,6 +153,7 @@ export class Clients {
     try {
       const result = await executor.autocommit(lease, gateway.addressOf(decision.row, key), plan, [], ENV)
       if (!lease.holds()) throw ended(lease.id, writes)
+      if (writes) this.#mustTakeWrites(key)
       return result
     } catch (error) {
       if (hasCode(error, 'AGGREGATE_MOVING')) return null
@@ -131,22 +163,18 @@ export class Clients {
     }
   }
 
-  async #onSource(
-    gateway: Gateway,
-    connection: Connection,
-    key: string,
-    amounts: Readonly<Record<string, number>>,
-    txn: Txn,
-  ): Promise<void> {
+  async #onSource(gateway: Gateway, connection: Connection, part: Part, by: number): Promise<void> {
     const { gate } = gateway
     const { postgres } = this.#world
+    const slot = hashSlotOf(part.key)
     const work = gate.beginSource({ explicit: false })
-    gate.touch(work, { touch: hashSlotOf(key), writes: true })
+    gate.touch(work, { touch: slot, writes: true })
     try {
-      await connection.call(async (backend) => {
+      part.told = await connection.call(async (backend) => {
         const transaction = postgres.begin(backend, 'read committed')
-        await postgres.update(transaction, key, hashSlotOf(key), amounts, txn.id)
+        const told = await postgres.update(transaction, part.key, slot, part.acts, by)
         await postgres.commit(transaction)
+        return told
       })
       if (!work.lease.holds()) throw ended(work.lease.id, true)
     } finally {
@@ -156,32 +184,32 @@ export class Clients {
 
   /** BEGIN; perhaps a read; the write; perhaps a pause; COMMIT. */
   async #explicit(gateway: Gateway, host: Host, connection: Connection, key: string): Promise<void> {
-    const amounts = this.#world.amounts()
-    const txn = this.#begin(key, amounts)
+    const write = this.#begin(key, this.#world.acts())
+    const [part] = write.parts
     const { gate } = gateway
     let failure: unknown = null
     try {
       const decision = await gate.admit({ touch: hashSlotOf(key), writes: true }, STATEMENT_BYTES, this.#world.never)
       if (decision.kind === 'refuse') throw decision.error
       const isolation = this.#world.kernel.chance(0.5) ? 'repeatable read' : 'read committed'
-      if (decision.kind === 'target') await this.#openOnTarget(gateway, host, key, amounts, txn, isolation)
-      else await this.#openOnSource(gateway, host, connection, key, amounts, txn, isolation)
+      if (decision.kind === 'target') await this.#openOnTarget(gateway, host, part, write.txn.id, isolation)
+      else await this.#openOnSource(gateway, host, connection, part, write.txn.id, isolation)
     } catch (error) {
       failure = error
     }
-    this.#end(gateway.name, txn, failure)
+    this.#end(gateway.name, write, failure)
     if (failure instanceof ConnectionLost) throw failure
   }
 
   async #openOnTarget(
     gateway: Gateway,
     host: Host,
-    key: string,
-    amounts: Readonly<Record<string, number>>,
-    txn: Txn,
+    part: Part,
+    by: number,
     isolation: 'read committed' | 'repeatable read',
   ): Promise<void> {
     const { kernel } = this.#world
+    const { key } = part
     const { gate, executor } = gateway
     const decision = gate.decide({ touch: hashSlotOf(key), writes: true })
     const lease = gate.lease
@@ -208,18 +236,22 @@ export class Clients {
     }
     try {
       if (kernel.chance(0.5)) {
-        await transaction.execute(all(), [], ENV)
+        const began = kernel.now
+        const { rows } = await transaction.execute(all(), [], ENV)
         must()
+        this.#saw(key, ROW_NAMES, rows, began)
       }
       await kernel.sleep(host, kernel.between(0, 40))
       must()
-      await transaction.execute(add(key, amounts, txn.id), [], ENV)
+      const { rows } = await transaction.execute(actsPlan(key, part.acts, by), [], ENV)
       must()
+      part.told = rows.map(([told]) => told!)
       await kernel.sleep(host, kernel.between(0, 20))
       must()
       committing = true
       await transaction.commit()
       if (!work.lease.holds()) throw ended(work.lease.id, true)
+      this.#mustTakeWrites(key)
     } catch (error) {
       // As target-arm's commitTarget: once COMMIT is under way, its own outcome is the answer.
       throw committing ? error : (interrupted ?? error)
@@ -234,12 +266,12 @@ export class Clients {
     gateway: Gateway,
     host: Host,
     connection: Connection,
-    key: string,
-    amounts: Readonly<Record<string, number>>,
-    txn: Txn,
+    part: Part,
+    by: number,
     isolation: Transaction['isolation'],
   ): Promise<void> {
     const { kernel, postgres } = this.#world
+    const { key } = part
     const { gate } = gateway
     const work = gate.beginSource({ explicit: true, snapshot: isolation === 'repeatable read' })
     const slot = hashSlotOf(key)
@@ -257,16 +289,17 @@ export class Clients {
       open.idle = transaction === null ? null : { connection, transaction }
       gate.changed.notify()
     }
-    const statement = async (writes: boolean, run: () => Promise<unknown>) => {
+    const statement = async <T>(writes: boolean, run: () => Promise<T>): Promise<T> => {
       if (interrupted !== null) throw interrupted
       const error = gate.join(work, { touch: slot, writes })
       if (error !== null) throw error
       gate.touch(work, { touch: slot, writes })
       open.idle = null
-      await run()
+      const value = await run()
       if (interrupted !== null) throw interrupted
       if (!work.lease.holds()) throw ended(work.lease.id, false)
       quiet()
+      return value
     }
     try {
       await connection.call(async (backend) => {
@@ -274,10 +307,13 @@ export class Clients {
         transaction = postgres.begin(backend, isolation)
       })
       quiet()
-      if (kernel.chance(0.5))
-        await statement(false, () => connection.call((backend) => postgres.read(backend, transaction, key, POT_NAMES)))
+      if (kernel.chance(0.5)) {
+        const began = kernel.now
+        const rows = await statement(false, () => connection.call((backend) => postgres.read(backend, transaction, key, ROW_NAMES)))
+        this.#saw(key, ROW_NAMES, rows, began)
+      }
       await kernel.sleep(host, kernel.between(0, kernel.chance(0.1) ? 400 : 40))
-      await statement(true, () => connection.call(() => postgres.update(transaction!, key, slot, amounts, txn.id)))
+      part.told = await statement(true, () => connection.call(() => postgres.update(transaction!, key, slot, part.acts, by)))
       await kernel.sleep(host, kernel.between(0, kernel.chance(0.1) ? 400 : 40))
       if (interrupted !== null) throw interrupted
       if (!work.lease.holds()) throw ended(work.lease.id, false)
@@ -331,49 +367,70 @@ export class Clients {
 
   async #readAll(gateway: Gateway, connection: Connection, key: string): Promise<void> {
     const began = this.#world.kernel.now
-    const rows = await this.#read(gateway, connection, key, POT_NAMES)
-    if (rows !== null) this.#history.snapshot(key, rows, began, this.#world.kernel.now)
+    const rows = await this.#read(gateway, connection, key, ROW_NAMES)
+    if (rows !== null) this.#saw(key, ROW_NAMES, rows, began)
+  }
+
+  /** What was asked for at once. */
+  #saw(key: string, pots: readonly string[], rows: readonly Row[], began: number): Read | null {
+    const { kernel, log } = this.#world
+    log.read(key, pots, rows, began, kernel.now)
+    if (pots.length === 1) return rows.length === 0 ? null : this.#history.read(key, rows[0]!, began, kernel.now)
+    this.#history.snapshot(key, rows, began, kernel.now)
+    return null
   }
 
   /** One row, then another: never x new and y old (faults.md 57). */
   async #readTwo(gateway: Gateway, connection: Connection, key: string): Promise<void> {
     const { kernel } = this.#world
-    const [p, q] = kernel.chance(0.5) ? (['x', 'y'] as const) : (['z', 'y'] as const)
+    const [p, q] = kernel.oneOf([
+      ['x', 'y'],
+      ['z', 'y'],
+      [NOTE, 'y'],
+    ] as const)
     const began = kernel.now
     const first = await this.#read(gateway, connection, key, [p])
     if (first === null) return
+    const one = this.#saw(key, [p], first, began)
     const then = kernel.now
-    const one = this.#history.read(key, first[0]!, began, then)
     const second = await this.#read(gateway, connection, key, [q])
-    if (second !== null) this.#history.pair(one, this.#history.read(key, second[0]!, then, kernel.now))
+    if (second === null) return
+    const other = this.#saw(key, [q], second, then)
+    if (one !== null && other !== null) this.#history.pair(one, other)
   }
 
   /** A job that does not know of the gateways, and at times keeps its transaction open for long. */
   async #directly(): Promise<void> {
     const { kernel, postgres } = this.#world
-    const host = kernel.host('direct writer')
+    const host = kernel.host(DIRECT)
     let connection: Connection | null = null
     for (;;) {
       await kernel.sleep(host, kernel.between(30, 250))
       if (this.#world.over || this.#world.begun >= this.transactions) continue
       this.#world.begun++
+      const changesKey = kernel.chance(0.2)
       const key = kernel.oneOf(KEYS)
-      const amounts = this.#world.amounts()
-      let txn: Txn | null = null
+      const to = kernel.oneOf(KEYS.filter((other) => other !== key))
+      let write: Write | null = null
       let committing = false
       let failure: unknown = null
       try {
-        connection ??= await Connection.open(kernel, postgres, host, 'direct writer')
-        txn = this.#begin(key, amounts)
+        connection ??= await Connection.open(kernel, postgres, host, DIRECT)
+        const begun = changesKey ? this.#beginMove(key, to) : this.#begin(key, this.#world.acts())
+        write = begun
         const isolation = kernel.chance(0.5) ? 'repeatable read' : 'read committed'
         const open = connection
         const transaction = await open.call(async (backend) => {
-          const begun = postgres.begin(backend, isolation)
-          await postgres.read(backend, begun, key, POT_NAMES)
-          return begun
+          const one = postgres.begin(backend, isolation)
+          await postgres.read(backend, one, key, ROW_NAMES)
+          return one
         })
         await kernel.sleep(host, kernel.between(0, kernel.chance(0.2) ? 600 : 30))
-        await open.call(() => postgres.update(transaction, key, hashSlotOf(key), amounts, txn!.id))
+        if (changesKey) await this.#move(open, transaction, begun)
+        else {
+          const [part] = begun.parts
+          part.told = await open.call(() => postgres.update(transaction, key, hashSlotOf(key), part.acts, begun.txn.id))
+        }
         await kernel.sleep(host, kernel.between(0, kernel.chance(0.1) ? 600 : 30))
         committing = true
         await open.call(() => postgres.commit(transaction))
@@ -382,10 +439,44 @@ export class Clients {
         connection?.close()
         connection = null
       }
-      if (txn !== null) this.#end('direct writer', txn, failure)
+      if (write !== null) this.#end(DIRECT, write, failure)
+    }
+  }
+
+  /** A note changes its key: it goes from one aggregate and comes to another. */
+  #beginMove(from: string, to: string): Write {
+    const write = this.#begin(from, { [NOTE]: 'delete' })
+    write.parts.push(this.#part(write.txn, to, { [NOTE]: 'insert' }))
+    return write
+  }
+
+  async #move(connection: Connection, transaction: Transaction, { txn, parts }: Write): Promise<void> {
+    const [from, to] = parts.map(({ key }) => key) as [string, string]
+    const gone = await connection.call(() => this.#world.postgres.changeKey(transaction, from, to, NOTE, txn.id))
+    const other = parts.pop()!
+    if (gone === null) this.#world.log.refused(other.entry, to)
+    else {
+      parts.push(other)
+      parts[0].told = [`${toldOf(gone)} is gone`]
+      other.told = [toldOf([to, NOTE, gone[2]!, String(txn.id)])]
     }
   }
 }
+
+/** What one transaction does to one key, and what it was told of that. */
+interface Part {
+  readonly key: string
+  readonly acts: Acts
+  readonly entry: Entry
+  told: readonly string[]
+}
+
+interface Write {
+  readonly txn: Txn
+  readonly parts: [Part, ...Part[]]
+}
+
+const KNOWN_ERRORS = [SwitchbackError, SqlError, PgError, ConnectionLost]
 
 /** The session ended before COMMIT was sent: nothing takes effect any more. */
 class ConnectionEnded extends SwitchbackError {

@@ -1,5 +1,6 @@
 // Promises: the control schema's functions over the model of PostgreSQL, for a gateway and for a leader, with the outcomes that store/
 // has: refused by name, or unknown and safe to send again.
+import type { watchStandbys } from '../../src/app/standby-watch.ts'
 import { backoffMs } from '../../src/lib/backoff.ts'
 import type { FlipRecord, FlipState, GatewayControl, LeaderControl, Renewal } from '../../src/model/control.ts'
 import { SwitchbackError } from '../../src/model/errors.ts'
@@ -10,6 +11,7 @@ import type { Host, Kernel } from './kernel.ts'
 import type { Postgres } from './postgres.ts'
 import { type Backend, type Lease, Mutex, PgError } from './postgres-parts.ts'
 import { ControlSession } from './sessions.ts'
+import type { World } from './world.ts'
 
 const ROWS_BACKOFF = { firstMs: 2, capMs: 30 }
 
@@ -127,12 +129,14 @@ interface Move {
   readonly wakes: boolean
 }
 
-export interface SimulatedLeader extends LeaderControl {
+export interface SimulatedLeader extends LeaderControl, StandbyControl {
   readonly session: ControlSession
   onLeaseChange(call: () => void): () => void
 }
 
-export function leaderControl(kernel: Kernel, postgres: Postgres, host: Host, token: number): SimulatedLeader {
+type StandbyControl = Parameters<typeof watchStandbys>[0]['control']
+
+export function leaderControl({ kernel, postgres, standby }: World, host: Host, token: number): SimulatedLeader {
   const session = new ControlSession(kernel, postgres, host, `leader ${token} control`, { mends: true })
   const query = <T>(work: (backend: Backend) => Promise<T>) => session.query(work).catch(refusal)
   const act = <T>(body: Parameters<typeof postgres.act<T>>[2]) => query((backend) => postgres.act(backend, token, body))
@@ -173,11 +177,19 @@ export function leaderControl(kernel: Kernel, postgres: Postgres, host: Host, to
         for (const slot of flip.slots) how.owned(slot, taken)
         replace(next)
         kernel.told('flip', () => `${id} is ${state} at epoch ${taken}`)
+        postgres.journaledAt.set(`${id} ${state}`, postgres.insertLsn)
         if (how.wakes) postgres.woken.notify()
       })
       return { value: next }
     })
-  const commit = (flip: FlipRecord, { newBase }: { readonly newBase: bigint }, inDebt: boolean) =>
+  const journal = (change: () => unknown) =>
+    act<void>((stage) => {
+      stage(() => void change())
+      return { value: undefined }
+    })
+  const mustBeOnStandby = ({ id }: FlipRecord, state: FlipState, what: string) =>
+    standby?.mustHave(postgres.journaledAt.get(`${id} ${state}`) ?? NO_LSN, () => `${id} ${what}, and that it is ${state} is not there`)
+  const commit = (flip: FlipRecord, { newBase, held }: { readonly newBase: bigint; readonly held: boolean }, inDebt: boolean) =>
     untilFree(flip.deadlineMs, () => {
       let firstLsn: Lsn = NO_LSN
       return move(flip.id, 'committed', {
@@ -186,13 +198,15 @@ export function leaderControl(kernel: Kernel, postgres: Postgres, host: Host, to
         before: (slots) => {
           // Before the commit record and after the marker.
           firstLsn = postgres.insertLsn
+          mustBeOnStandby(flip, flip.to === 'target' ? 'fenced' : 'parking', 'commits')
           for (const slot of slots)
             if (postgres.owned(slot).base >= newBase) kernel.violated('INV-4', `the base of slot ${slot} does not rise`)
         },
         owned: (slot, epoch) => {
-          postgres.own(slot, { owner: flip.to, phase: 'steady', epoch, tenure: epoch, base: newBase })
+          postgres.own(slot, { owner: flip.to, phase: held ? 'fenced' : 'steady', epoch, tenure: epoch, base: newBase })
           if (inDebt) postgres.debts.set(slot, { flip: flip.id, tenure: epoch })
           postgres.tenures.push({ slot, tenure: epoch, owner: flip.to, base: newBase, firstLsn })
+          if (!held) standby?.mustHave(postgres.insertLsn, () => `${flip.id} is committed and routes at once`)
         },
         wakes: true,
       })
@@ -271,8 +285,38 @@ export function leaderControl(kernel: Kernel, postgres: Postgres, host: Host, to
       }),
     commitFlip: (flip, bases) => commit(flip, bases, false),
     commitInDebt: (flip, bases) => commit(flip, bases, true),
-    // No standbys in this world: no commit is held.
-    releaseFlip: async (flip) => flip,
+    releaseFlip: (flip) =>
+      untilFree(2_000, () =>
+        act<FlipRecord>((stage) => {
+          const now = flipOf(flip.id)
+          if (now.state !== 'committed' && now.state !== 'routed') throw new PgError('FLIP_STATE', `a release in ${now.state}`)
+          // Sent again.
+          if (now.state === 'routed' || now.slots.every((slot) => postgres.owned(slot).phase !== 'fenced')) return { value: now }
+          postgres.lockSlots(now.slots, stage)
+          mustBeOnStandby(now, 'committed', 'routes')
+          const taken = postgres.epoch + 1
+          const next = { ...now, epoch: taken }
+          stage(() => {
+            postgres.epoch = taken
+            for (const slot of now.slots) postgres.own(slot, { phase: 'steady', epoch: taken })
+            replace(next)
+            kernel.told('flip', () => `${now.id} is released at epoch ${taken}`)
+            postgres.woken.notify()
+          })
+          return { value: next }
+        }),
+      ),
+    standbys: () => read(() => ({ flushedHere: postgres.insertLsn, rows: standby?.rows() ?? [] })),
+    struck: () => read(() => [...postgres.struck].map((name) => ({ name, at: '', silentMs: 0 }))),
+    strikeOff: (name) => journal(() => postgres.struck.add(name)),
+    takeBack: (name) =>
+      journal(() => {
+        postgres.struck.delete(name)
+        for (const flip of postgres.flips) {
+          const waits = flip.slots.some((slot) => postgres.owned(slot).phase !== 'steady')
+          if (flip.state === 'routed' || (flip.state === 'committed' && !waits)) mustBeOnStandby(flip, 'committed', 'has routed')
+        }
+      }),
     splitFlip: (flip, go) =>
       act((stage) => {
         const now = flipOf(flip.id)
@@ -308,11 +352,31 @@ export function leaderControl(kernel: Kernel, postgres: Postgres, host: Host, to
     finishFlip: (flip, steps) =>
       act((stage) => {
         const now = flipOf(flip.id)
+        if (now.state === 'committed' && now.slots.some((slot) => postgres.owned(slot).phase !== 'steady'))
+          throw new PgError('FLIP_STATE', 'it is still held')
         const next: FlipRecord = { ...now, state: now.state === 'committed' ? 'routed' : now.state, steps }
         stage(() => replace(next))
         return { value: next }
       }),
-    setReadOnly: async () => postgres.epoch,
+    setReadOnly: (slots, readOnly) =>
+      untilFree(2_000, () =>
+        act<number>((stage) => {
+          const changed = slots.filter((slot) => postgres.owned(slot).readOnly !== readOnly)
+          if (changed.length === 0) return { value: postgres.epoch }
+          postgres.lockSlots(slots, stage)
+          const taken = postgres.epoch + 1
+          stage(() => {
+            postgres.epoch = taken
+            for (const slot of changed) {
+              postgres.own(slot, { readOnly, epoch: taken })
+              postgres.closed.delete(slot)
+            }
+            kernel.told('control', () => `slots ${changed} ${readOnly ? 'become read-only' : 'take writes'} at epoch ${taken}`)
+            postgres.woken.notify()
+          })
+          return { value: taken }
+        }),
+      ),
     highestApplied: (slots) =>
       read(() => {
         const asked = new Set(slots)

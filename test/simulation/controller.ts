@@ -2,23 +2,23 @@
 // operator's orders with the product's flip, syncs, drain and tenure reader.
 
 import { flipWaiting, giveUp, type Waiting } from '../../src/app/flip-waiting.ts'
+import { readOnlyFirst, setReadOnly } from '../../src/app/read-only.ts'
+import { type StandbyWatch, watchStandbys } from '../../src/app/standby-watch.ts'
 import { createTargetAnswers } from '../../src/app/target-answers.ts'
-import type { FlipParts, VerifyReport } from '../../src/flip/parts.ts'
+import type { FlipParts } from '../../src/flip/parts.ts'
 import { resumeFlips, runFlip } from '../../src/flip/run-flip.ts'
 import { awaitAcks } from '../../src/flip/waits.ts'
 import { Signal } from '../../src/lib/latch.ts'
 import type { LeaseRow } from '../../src/model/control.ts'
 import { hasCode, SwitchbackError } from '../../src/model/errors.ts'
-import { formatLsn, type Lsn, NO_LSN, type Owner, type SlotId } from '../../src/model/ids.ts'
-import { hashSlotOf } from '../../src/model/key.ts'
+import { formatLsn, type Owner, type SlotId } from '../../src/model/ids.ts'
 import type { RoutingView } from '../../src/model/ownership.ts'
-import { Tenures } from '../../src/model/tenures.ts'
 import { runForward } from '../../src/sync/forward.ts'
 import { createReverseSync, type ReverseSync } from '../../src/sync/reverse.ts'
 import type { OutboxPosition } from '../../src/sync/reverse-parts.ts'
-import { forwardStamp, tenureHistory } from '../../src/sync/stamps.ts'
 import { createTenureReader } from '../../src/sync/tenure-reader.ts'
-import { MAPPING, POTS } from '../commit/fake-plans.ts'
+import { MAPPING } from '../commit/fake-plans.ts'
+import { mustBeApplied, observation, verified } from './checks.ts'
 import { leaderControl, type SimulatedLeader, viewOf } from './control.ts'
 import type { Step } from './coverage.ts'
 import type { Host } from './kernel.ts'
@@ -26,7 +26,8 @@ import { ORIGIN, openStream, reverseApplier } from './leader-parts.ts'
 import { linkedTarget } from './linked-target.ts'
 import { type Job, PgError } from './postgres-parts.ts'
 import { Connection, ConnectionLost } from './sessions.ts'
-import { KEYS, LEASE, POT_NAMES, type World } from './world.ts'
+import { STANDBY, STANDBY_LOST_MS } from './standby.ts'
+import { ENTRIES_PER_BUCKET, KEYS, LEASE, type World } from './world.ts'
 
 const LEADER_LOST_MS = 400
 const BEAT_MS = 80
@@ -34,6 +35,8 @@ const WATCH_MS = 40
 const REFRESH_MS = 60
 const FLIP_DEADLINE_MS = 2_500
 const JOB_RETRY_MS = 60
+const VERIFY_MS = 8
+const READ_ONLY_MS = 250
 
 /** What a gateway's feed finds at the other end. */
 export interface Lead {
@@ -137,7 +140,7 @@ export class Controller {
   async #leadUntilLost(host: Host, { token, connection }: { token: number; connection: Connection }): Promise<void> {
     const { kernel, postgres } = this.world
     const lost = new AbortController()
-    const control = leaderControl(kernel, postgres, host, token)
+    const control = leaderControl(this.world, host, token)
     const applier = reverseApplier(this.world, host, token)
     const beat = async () => {
       while (!lost.signal.aborted) {
@@ -149,10 +152,14 @@ export class Controller {
         await kernel.sleep(host, BEAT_MS)
       }
     }
-    const parts = new LeaderParts({ world: this.world, host, control, applier, onPositions: (p) => this.onPositions(p) })
-    const work = [beat(), parts.run(lost.signal)]
-    this.lead = { host, reverse: parts.reverse, ended: false }
+    const work = [beat()]
     try {
+      const standbys = await this.#standbys(host, control)
+      const parts = new LeaderParts({ world: this.world, host, control, applier, standbys, onPositions: (p) => this.onPositions(p) })
+      work.push(parts.run(lost.signal))
+      // With none named it has nothing to do, and ends at once.
+      if (this.world.standby !== null) work.push(standbys.run(lost.signal))
+      this.lead = { host, reverse: parts.reverse, ended: false }
       await Promise.race(work)
     } finally {
       lost.abort()
@@ -164,6 +171,13 @@ export class Controller {
       kernel.told(this.name, () => `leads no more (token ${token})`)
     }
   }
+
+  #standbys(host: Host, control: SimulatedLeader): Promise<StandbyWatch> {
+    const { kernel, standby } = this.world
+    const told = ({ standby: name }: { standby: string }, what: string) => kernel.told(this.name, () => `${name}: ${what}`)
+    const source = { urlEnv: '', standbys: standby === null ? [] : [STANDBY], standbyLostMs: STANDBY_LOST_MS }
+    return watchStandbys({ source, control, clock: kernel.clock(host), log: { warn: told, info: told } as never })
+  }
 }
 
 interface LeaderOptions {
@@ -171,6 +185,7 @@ interface LeaderOptions {
   readonly host: Host
   readonly control: SimulatedLeader
   readonly applier: ReturnType<typeof reverseApplier>
+  readonly standbys: StandbyWatch
   readonly onPositions: (positions: readonly OutboxPosition[]) => void
 }
 
@@ -184,7 +199,7 @@ class LeaderParts {
   #leases: readonly LeaseRow[] = []
 
   constructor(options: LeaderOptions) {
-    const { world, host, applier } = options
+    const { world, host, applier, standbys } = options
     this.#options = options
     this.#view = viewOf(world.postgres)
     this.reverse = createReverseSync({
@@ -194,6 +209,7 @@ class LeaderParts {
       view: () => this.#view,
       refreshView: () => void this.#refresh().catch(() => undefined),
       onPositions: options.onPositions,
+      awaitFlushed: (signal) => standbys.awaitFlushed(signal),
       onAlarm: (alarm) => {
         if (alarm.kind === 'contradiction') world.kernel.violated('INV-6', alarm.because)
       },
@@ -208,6 +224,7 @@ class LeaderParts {
         applyBatchMax: 6,
         applyRunMax: 3,
         copiesWaitMs: 100,
+        entriesPerBucket: ENTRIES_PER_BUCKET,
         backoff: { firstMs: 5, capMs: 80 },
       },
       clock: world.kernel.clock(host),
@@ -297,7 +314,7 @@ class LeaderParts {
   }
 
   #flipParts(cancelAt: string | null, cancel: () => void): FlipParts {
-    const { world, host, control } = this.#options
+    const { world, host, control, standbys } = this.#options
     const { kernel } = world
     const wake = new Signal()
     control.onLeaseChange(() => wake.notify())
@@ -312,8 +329,12 @@ class LeaderParts {
       ),
       drainHeld: (request, signal) => this.reverse.drainHeld(request, signal),
       // An old leader that wakes late may look at anything: its commit is refused.
-      verify: async (slots) => verified(world, control.token === world.postgres.token ? slots : []),
-      standbys: { any: () => false, awaitFlushed: async () => [] },
+      verify: async (slots) => {
+        await control.view()
+        await kernel.sleep(host, kernel.between(0, VERIFY_MS))
+        return verified(world, control.token === world.postgres.token ? slots : [])
+      },
+      standbys,
       recordOwner: async () => undefined,
       nextWake: (signal) => wake.next(signal),
       observe: async (_, slots) => {
@@ -398,10 +419,42 @@ class LeaderParts {
     return true
   }
 
+  /** As app/job-loop.ts. */
+  async #window(job: Job, signal: AbortSignal): Promise<void> {
+    const { world, host } = this.#options
+    const parts = this.#flipParts(null, () => undefined)
+    await setReadOnly(parts, job.slots, true, signal)
+    this.#inForce(job.slots)
+    await world.kernel.sleep(host, world.kernel.between(0, READ_ONLY_MS))
+    if (signal.aborted) return
+    await setReadOnly(parts, job.slots, false, signal)
+    job.state = 'done'
+  }
+
+  /** Said by who leads, of what nobody has taken back since. */
+  #inForce(slots: readonly SlotId[]): void {
+    const { world, control } = this.#options
+    const { postgres } = world
+    if (control.token !== postgres.token) return
+    for (const slot of slots) if (postgres.owned(slot).readOnly) postgres.closed.add(slot)
+  }
+
   async #carryOut(job: Job, signal: AbortSignal): Promise<void> {
+    if (job.readOnly === 'window') return this.#window(job, signal)
     const { world, control } = this.#options
     const { kernel, postgres } = world
     const slots = job.slots.filter((slot) => postgres.owned(slot).owner !== job.to)
+    if (slots.length === 0 && job.slots.some((slot) => postgres.owned(slot).readOnly)) {
+      // Its leader died between its last flip and the end of read-only.
+      await setReadOnly(
+        this.#flipParts(null, () => undefined),
+        job.slots,
+        false,
+        signal,
+      )
+      job.state = 'done'
+      return
+    }
     if (slots.length === 0) {
       job.state = 'done'
       return
@@ -416,7 +469,12 @@ class LeaderParts {
       // As app/arming.ts: leases of processes that died before they acked are called over.
       if (job.to === 'target' && (await awaitAcks(parts, await control.bind(), stop.signal, () => undefined)) === null) return
       if (job.to === 'target' && !(await this.#paid(slots))) return
+      if (job.readOnly === 'first') {
+        await readOnlyFirst(parts, { all: job.slots, onTarget: slots }, async () => undefined, stop.signal)
+        if (!stop.signal.aborted) this.#inForce(job.slots)
+      }
       await this.#flipAll(parts, job.to, slots, stop.signal)
+      if (job.readOnly === 'first') await setReadOnly(parts, job.slots, false, stop.signal)
       job.state = 'done'
     } catch (error) {
       // Cancelled as it was meant to be: the order is done with.
@@ -436,56 +494,4 @@ function isWeather(error: unknown): boolean {
 /** Another leader ends this lead; anything else passes. */
 function endsLead(error: unknown): void {
   if (hasCode(error, 'TOKEN_STALE')) throw error
-}
-
-function observation(slots: readonly SlotId[], view: RoutingView, leases: readonly LeaseRow[], openFlips: readonly string[]) {
-  return {
-    rows: slots.map((slot) => view.ownership(slot)!),
-    leases,
-    epoch: view.bindingEpoch ?? 0,
-    poison: [],
-    forwardLagMs: 0,
-    backfillDone: true,
-    forwardStopped: null,
-    guardProblems: [],
-    catalogUnchanged: true,
-    wayBackProven: true,
-    openFlips,
-    debts: [],
-    gates: [],
-    standbysNotNamed: [],
-  }
-}
-
-/** Both stores, after a drain: the same rows, or the flip would take a difference along. */
-function verified({ postgres, store, kernel }: World, slots: readonly SlotId[]): VerifyReport {
-  const moving = new Set(slots)
-  let compared = 0
-  for (const key of KEYS) {
-    if (!moving.has(hashSlotOf(key))) continue
-    for (const pot of POT_NAMES) {
-      compared++
-      const here = postgres.rows.get(key + pot)!.at(-1)!.value.values
-      const there = store.row({ table: POTS, key, clustering: [pot] })?.values
-      if (String(here) !== String(there))
-        kernel.violated('INV-2', `at a flip ${key}${pot} is ${here} in PostgreSQL, ${there} on the target`)
-    }
-  }
-  return { rowsCompared: compared, differences: 0, notChecked: 0, firstDifference: null }
-}
-
-/** INV-3: what is acknowledged is on the target. */
-function mustBeApplied({ postgres, store, kernel }: World, from: Lsn, to: Lsn): void {
-  const history = tenureHistory({ tenures: new Tenures(postgres.tenures), slotOf: hashSlotOf, completeBelow: NO_LSN })
-  for (const { commitLsn, endLsn, origin, changes } of postgres.wal) {
-    if (endLsn <= from || endLsn > to || origin === ORIGIN) continue
-    for (const change of changes) {
-      if (change.kind !== 'update') continue
-      const [key, pot] = change.after as [string, string]
-      const record = history.tenureAt(hashSlotOf(key), commitLsn)
-      const row = store.row({ table: POTS, key, clustering: [pot] })
-      if (record?.owner === 'source' && (row === undefined || row.stamp < forwardStamp(record, endLsn)))
-        kernel.violated('INV-3', `${formatLsn(to)} is acknowledged, and ${key}${pot} of ${formatLsn(endLsn)} is not on the target`)
-    }
-  }
 }

@@ -6,9 +6,12 @@ export const FAULTS = [
   'kill -9 of a gateway',
   'kill -9 of a controller',
   'kill -9 of PostgreSQL',
+  'kill -9 of a standby',
   'a gateway is suspended',
   'a controller is suspended',
   'a link is cut',
+  'replies of PostgreSQL are held up',
+  'requests to PostgreSQL are held up',
   'a clock jumps',
   'the target is slow',
   'a partition of the target is throttled',
@@ -35,6 +38,7 @@ export const STEPS = [
   'sync: putRows',
   'sync: readHead',
   'sync: readOutbox',
+  'sync: deleteBucket',
   'sync: apply',
   'sync: savePositions',
 ] as const
@@ -50,13 +54,41 @@ export interface Pair {
   readonly fault: Fault
   readonly step: Step
   readonly hits: number
+  /** Why it cannot be; null: it can. */
+  readonly unreachable: string | null
+}
+
+export interface Unreachable {
+  readonly fault: Fault
+  readonly step: Step
+  readonly because: string
+}
+
+/** None: every step takes time, and every fault may strike at any. Listed in docs/internals/proof.md. */
+export const UNREACHABLE: readonly Unreachable[] = []
+
+/** Seeds from which on a pair that was never hit is a fault of the scenario. */
+export const LONG_RUN_SEEDS = 10_000
+
+/** What is wrong with what so many seeds have hit, a sentence each. */
+export function coverageProblems(pairs: readonly Pair[], seeds: number): string[] {
+  return pairs.flatMap(({ fault, step, hits, unreachable }) => {
+    if (unreachable !== null && hits > 0) return [`${fault} x ${step} was hit ${hits} times, and is listed as unreachable: ${unreachable}`]
+    if (unreachable === null && hits === 0 && seeds >= LONG_RUN_SEEDS) return [`${fault} x ${step} was never hit in ${seeds} seeds`]
+    return []
+  })
 }
 
 export class Coverage {
+  readonly #unreachable: ReadonlyMap<string, string>
   readonly #doing = new Set<Doing>()
   readonly #hits = new Map<string, number>()
   /** For a fault that lies in wait for a step. */
   onBegun: (step: Step, host: Pick<Host, 'dead'>) => void = () => undefined
+
+  constructor(unreachable = UNREACHABLE) {
+    this.#unreachable = new Map(unreachable.map(({ fault, step, because }) => [`${fault} x ${step}`, because]))
+  }
 
   /** The returned function says that it has ended. What a dead host did has ended with it. */
   begun(step: Step, host: Pick<Host, 'dead'>): () => void {
@@ -90,6 +122,11 @@ export class Coverage {
 
   /** Every pair, those that were never hit too. */
   pairs(): Pair[] {
-    return FAULTS.flatMap((fault) => STEPS.map((step) => ({ fault, step, hits: this.#hits.get(`${fault} x ${step}`) ?? 0 })))
+    return FAULTS.flatMap((fault) =>
+      STEPS.map((step) => {
+        const pair = `${fault} x ${step}`
+        return { fault, step, hits: this.#hits.get(pair) ?? 0, unreachable: this.#unreachable.get(pair) ?? null }
+      }),
+    )
   }
 }

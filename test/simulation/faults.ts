@@ -1,7 +1,7 @@
 // Promises: what befalls the parts, by the seed: kill -9 and restart, suspension past a lease, cuts of links in one direction or both, clocks
 // that jump, a crash of PostgreSQL. Each is counted under what was being done when it came.
 import type { Controller } from './controller.ts'
-import { STEPS } from './coverage.ts'
+import { STEPS, type Step } from './coverage.ts'
 import { Gateway } from './gateway.ts'
 import { STORMY } from './kernel.ts'
 import type { World } from './world.ts'
@@ -30,6 +30,7 @@ export class Faults {
       process.host.until = 0
     }
     if (this.#world.postgres.down) this.#world.postgres.restart()
+    if (this.#world.standby?.host.dead) this.#world.standby.start()
   }
 
   #next(): void {
@@ -46,11 +47,14 @@ export class Faults {
     const kind = kernel.random.next()
     const process = kernel.oneOf([...this.#gateways, ...this.#controllers])
     if (kind < 0.45) this.#lieInWait(kind < 0.25 ? (victim) => this.#kill(victim) : (victim) => this.#suspend(victim), process)
-    else if (kind < 0.65) this.#cut()
-    else if (kind < 0.8) this.#throttle()
-    else if (kind < 0.85) this.#silence()
-    else if (kind < 0.9) this.#jump(process)
-    else if (kind < 0.95) this.#crashPostgres()
+    else if (kind < 0.6) this.#cut()
+    else if (kind < 0.65) this.#holdReplies()
+    else if (kind < 0.7) this.#holdRequests()
+    else if (kind < 0.79) this.#throttle()
+    else if (kind < 0.84) this.#silence()
+    else if (kind < 0.88) this.#jump(process)
+    else if (kind < 0.92) this.#crashPostgres()
+    else if (kind < 0.96) this.#crashStandby()
     else this.#slowTarget()
   }
 
@@ -96,6 +100,50 @@ export class Faults {
     const way = kernel.random.next()
     if (way < 0.7) kernel.cut(from, to, ms)
     if (way > 0.4) kernel.cut(to, from, ms)
+  }
+
+  /** A gateway hears late of a renewal that came before a flip, and then of nothing for longer than a lease. */
+  #holdReplies(): void {
+    const { kernel, coverage } = this.#world
+    const { name } = kernel.oneOf(this.#gateways)
+    this.#atStep('flip: precheck', () => {
+      coverage.struck('replies of PostgreSQL are held up')
+      const ms = kernel.between(50, 280)
+      kernel.hold('postgres', name, ms)
+      kernel.time.after(ms, () => !this.#stopped && kernel.cut(name, 'postgres', kernel.between(600, 1_200)))
+    })
+  }
+
+  /** A gateway sleeps for most of a lease, its renewal comes when it has been called over, and its entries come later still. */
+  #holdRequests(): void {
+    const { kernel, coverage } = this.#world
+    const gateway = kernel.oneOf(this.#gateways)
+    this.#atStep('flip: park', () => {
+      coverage.struck('requests to PostgreSQL are held up')
+      kernel.suspend(gateway.host, kernel.between(150, 420))
+      kernel.hold(gateway.name, 'postgres', kernel.between(540, 760))
+      this.#world.failing = { operation: 'appendEntry', untilMs: kernel.now + kernel.between(450, 800) }
+    })
+  }
+
+  /** Or now. */
+  #atStep(awaited: Step, strike: () => void): void {
+    const { kernel, coverage } = this.#world
+    if (kernel.chance(0.3)) return strike()
+    coverage.onBegun = (step) => {
+      if (step !== awaited || this.#stopped) return
+      coverage.onBegun = () => undefined
+      kernel.time.after(kernel.between(0, 15), () => !this.#stopped && strike())
+    }
+  }
+
+  #crashStandby(): void {
+    const { kernel } = this.#world
+    const { standby } = this.#world
+    if (standby === null || standby.host.dead) return
+    this.#world.coverage.struck('kill -9 of a standby')
+    standby.crash()
+    kernel.time.after(kernel.between(50, 1_500), () => standby.host.dead && standby.start())
   }
 
   /** One kind of request fails for a while, and now and then a gateway dies of it. */

@@ -15,7 +15,7 @@ import type { Host } from './kernel.ts'
 import { linkedTarget } from './linked-target.ts'
 import type { Transaction } from './postgres-parts.ts'
 import type { Connection } from './sessions.ts'
-import { LEASE, type World } from './world.ts'
+import { ENTRIES_PER_BUCKET, LEASE, type World } from './world.ts'
 
 /** A transaction of a client that is open through this gateway. */
 export interface OpenWork {
@@ -67,7 +67,14 @@ export class Gateway {
       settled: backlog,
       txnIds: () => `t${kernel.nextId()}`,
       fifo: kernel.chance(0.7),
-      limits: { commitDeadlineMs: 400, helpGraceMs: kernel.chance(0.5) ? 0 : 3, retryFirstMs: 4, retryCapMs: 30, rangePageRows: 2 },
+      limits: {
+        commitDeadlineMs: 400,
+        helpGraceMs: kernel.chance(0.5) ? 0 : 3,
+        retryFirstMs: 4,
+        retryCapMs: 30,
+        rangePageRows: 2,
+        entriesInFlightMax: ENTRIES_PER_BUCKET - 1,
+      },
     })
     const control = gatewayControl(kernel, postgres, host)
     const viewed = (view: RoutingView, lease: LeaseHandle) => {

@@ -41,6 +41,7 @@ export class Kernel {
   weather: Weather = STORMY
   events = 0
   readonly #cut = new Map<string, number>()
+  readonly #held = new Map<string, number>()
   #ids = 0
 
   constructor(seed: number, options: { readonly traced: boolean }) {
@@ -128,6 +129,12 @@ export class Kernel {
     this.#cut.set(`${from}>${to}`, this.now + ms)
   }
 
+  /** Messages from the one to the other come no sooner than then. */
+  hold(from: string, to: string, ms: number): void {
+    this.told('network', () => `${from} -> ${to} is held up for ${ms.toFixed(0)} ms`)
+    this.#held.set(`${from}>${to}`, this.now + ms)
+  }
+
   isCut(from: string, to: string): boolean {
     const until = this.#cut.get(`${from}>${to}`)
     return until !== undefined && this.now < until
@@ -136,12 +143,14 @@ export class Kernel {
   heal(): void {
     this.weather = CALM
     this.#cut.clear()
+    this.#held.clear()
   }
 
   /** How long a message takes; Infinity: it is lost. */
   delay(from: string, to: string): number {
     const { lost, late, lateMs, delayMs } = this.weather
     if (this.isCut(from, to) || (lost > 0 && this.chance(lost))) return Number.POSITIVE_INFINITY
-    return late > 0 && this.chance(late) ? this.between(delayMs, lateMs) : this.between(0.2, delayMs)
+    const ms = late > 0 && this.chance(late) ? this.between(delayMs, lateMs) : this.between(0.2, delayMs)
+    return Math.max(ms, (this.#held.get(`${from}>${to}`) ?? 0) - this.now)
   }
 }

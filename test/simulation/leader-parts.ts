@@ -51,6 +51,7 @@ export function reverseApplier(world: World, host: Host, token: number): Reverse
       during('sync: savePositions', async (backend) => {
         await postgres.step(backend)
         if (token !== postgres.token) throw new PgError('TOKEN_STALE', '')
+        const lsn = postgres.insertLsn
         for (const position of positions) {
           const id = `${position.group}/${position.lease}`
           const before = postgres.positions.get(id)
@@ -58,6 +59,7 @@ export function reverseApplier(world: World, host: Host, token: number): Reverse
             ...position,
             sequence: Math.max(before?.sequence ?? 0, position.sequence),
             final: (before?.final ?? false) || position.final,
+            saves: [...(before?.saves ?? []), { sequence: position.sequence, lsn }],
           })
         }
       }),
@@ -83,9 +85,11 @@ function standings(postgres: Postgres, batch: readonly ReverseTransaction[]): Re
 function dueOf(kernel: Kernel, postgres: Postgres, batch: readonly ReverseTransaction[], outcomes: readonly ReverseOutcome[]): Due | null {
   const due = batch.filter((_, i) => outcomes[i] === 'applied')
   if (due.length === 0) return null
-  const effects = due.map(({ key, changes }) =>
-    changes.map(({ values }): WrittenRow => ({ key, pot: values![1] as string, values: values as string[], by: Number(values![3]) })),
-  )
+  const effects = due.map(({ key, changes }) => {
+    // Of a row that is gone the others of its transaction say who took it away.
+    const by = Number(changes.find(({ values }) => values !== null)!.values![3])
+    return changes.map(({ clustering, values }): WrittenRow => ({ key, pot: clustering[0]!, values: values as string[] | null, by }))
+  })
   const rows = new Map<string, WrittenRow>()
   for (const row of effects.flat()) rows.set(row.key + row.pot, row)
   return {

@@ -45,5 +45,6 @@ export function linkedTarget(world: World, host: Host, engine: 'commit' | 'sync'
     readRows: counted('readRows', target.readRows),
     readRange: counted('readRange', target.readRange),
     readOutbox: counted('readOutbox', target.readOutbox),
+    deleteBucket: counted('deleteBucket', target.deleteBucket),
   }
 }

@@ -2,7 +2,7 @@
 // Exit codes: 0 nothing was violated (or no mutation survived), 1 something was, 2 a wrong command line.
 import { spawnSync } from 'node:child_process'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
-import { Coverage, type Pair } from './coverage.ts'
+import { Coverage, coverageProblems, type Pair } from './coverage.ts'
 import { MUTATIONS } from './mutations.ts'
 import { type Caught, runMutations } from './run-mutations.ts'
 import { runSeed, SCENARIOS, type SeedReport } from './scenario.ts'
@@ -56,6 +56,8 @@ interface SeedsResult {
   readonly events: number
   readonly violations: number
   readonly failingSeeds: readonly { readonly seed: number; readonly violations: readonly string[] }[]
+  /** Keys whose order was looked for and neither found nor ruled out. */
+  readonly undecided: number
   readonly seedsPerSecond: number
   readonly coverage: readonly Pair[]
 }
@@ -88,6 +90,7 @@ function inParts({ seeds: { from, to }, scenario, json, untilCaught }: Flags): n
       seeds: sum(({ seeds }) => seeds),
       events: sum(({ events }) => events),
       violations: sum(({ violations }) => violations),
+      undecided: sum(({ undecided }) => undecided),
       failingSeeds: parts.flatMap(({ failingSeeds }) => failingSeeds),
       seedsPerSecond: Math.round((sum(({ seeds }) => seeds) / seconds) * 10) / 10,
       coverage,
@@ -97,7 +100,8 @@ function inParts({ seeds: { from, to }, scenario, json, untilCaught }: Flags): n
 }
 
 function tell(result: SeedsResult, json: boolean): number {
-  if (json) process.stdout.write(`${JSON.stringify(result)}\n`)
+  const problems = coverageProblems(result.coverage, result.seeds)
+  if (json) process.stdout.write(`${JSON.stringify({ ...result, coverageProblems: problems })}\n`)
   else {
     const { seeds: ran, events, failingSeeds, seedsPerSecond, coverage } = result
     const hit = coverage.filter(({ hits }) => hits > 0).length
@@ -105,8 +109,9 @@ function tell(result: SeedsResult, json: boolean): number {
       `${ran} seeds, ${events} events (${Math.round(events / ran)} a seed), ${failingSeeds.length} seeds failed, ${seedsPerSecond} seeds/s; ` +
         `${hit} of ${coverage.length} pairs of fault and step were hit\n`,
     )
+    for (const problem of problems) process.stdout.write(`${problem}\n`)
   }
-  return result.failingSeeds.length === 0 ? 0 : 1
+  return result.failingSeeds.length === 0 && problems.length === 0 ? 0 : 1
 }
 
 async function seeds({ seeds: { from, to }, scenario, trace, json, untilCaught }: Flags): Promise<number> {
@@ -114,11 +119,13 @@ async function seeds({ seeds: { from, to }, scenario, trace, json, untilCaught }
   const coverage = new Coverage()
   const failing: SeedReport[] = []
   let events = 0
+  let undecided = 0
   let ran = 0
   for (let seed = from; seed <= to; seed++) {
     const report = await runSeed(seed, SCENARIOS[scenario]!, { traced: trace === true })
     ran++
     events += report.events
+    undecided += report.undecided
     coverage.add(report.coverage)
     if (trace) process.stdout.write(`${report.trace.join('\n')}\n`)
     if (report.violations.length === 0) continue
@@ -132,6 +139,7 @@ async function seeds({ seeds: { from, to }, scenario, trace, json, untilCaught }
     seeds: ran,
     events,
     violations: failing.reduce((sum, { violations }) => sum + violations.length, 0),
+    undecided,
     failingSeeds: failing.map(({ seed, violations }) => ({ seed, violations: violations.slice(0, VIOLATIONS_SHOWN) })),
     seedsPerSecond: Math.round((ran / seconds) * 10) / 10,
     coverage: coverage.pairs(),

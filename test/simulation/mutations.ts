@@ -1,25 +1,8 @@
-// Promises: the protocol bugs that the simulator must catch, as patches of the source: each takes out, or turns round, one rule of
-// protocols.md. Where the rule is SQL, its place in the model of PostgreSQL is patched. A patch whose text is not found exactly once is
-// an error, so that no mutation dies unseen when the code moves.
+// Promises: the protocol bugs that the simulator must catch: each takes out, or turns round, one rule of protocols.md. Where the rule is
+// SQL, its place in the model of PostgreSQL is patched.
 
-export interface Edit {
-  readonly file: string
-  readonly find: string
-  readonly put: string
-}
-
-export interface Mutation {
-  readonly name: string
-  /** The rule that is broken, as protocols.md has it. */
-  readonly rule: string
-  readonly edits: readonly Edit[]
-}
-
-const one = (name: string, rule: string, file: string, find: string, put: string): Mutation => ({
-  name,
-  rule,
-  edits: [{ file, find, put }],
-})
+import { type Mutation, one } from './mutation.ts'
+import { AROUND } from './mutations-around.ts'
 
 const COMMIT: readonly Mutation[] = [
   one(
@@ -131,13 +114,22 @@ const LEASES: readonly Mutation[] = [
     'if (!lease.extend(sent)) {',
     'if (!lease.extend(this.#moment())) {',
   ),
-  one(
-    'a renewal after the lapse revives the lease',
-    'Leases: a renewal answered after a lapse revives nothing',
-    'src/gateway/lease-holder.ts',
-    '    if (!this.holds()) return false\n    this.#sent = sent',
-    '    this.#over = false\n    this.#sent = sent',
-  ),
+  {
+    name: 'a renewal after the lapse revives the lease',
+    rule: 'Leases: a renewal answered after a lapse revives nothing',
+    edits: [
+      {
+        file: 'src/gateway/lease-holder.ts',
+        find: '    if (!this.holds()) return false\n    this.#sent = sent',
+        put: '    this.#over = false\n    this.#sent = { monotonicMs: this.#clock.monotonicMs(), wallMs: this.#clock.nowMs() }',
+      },
+      {
+        file: 'src/gateway/lease-holder.ts',
+        find: '    this.#renewed(renewal)\n  }\n\n  #renewed',
+        put: '    this.#lease = lease\n    this.#renewed(renewal)\n  }\n\n  #renewed',
+      },
+    ],
+  },
   one(
     'renewal in one step',
     'Leases: first the lease row, then the view by a later snapshot',
@@ -181,19 +173,30 @@ const LEASES: readonly Mutation[] = [
     "          if (row.over) return { value: 'over', change: null }\n",
     '',
   ),
+  {
+    name: 'the lease is not looked at before a send',
+    rule: 'A late gateway can hurt nobody: it looks at its lease before each send',
+    edits: [
+      {
+        file: 'src/commit/insist.ts',
+        find: '    if (!lease.holds()) return OVER\n    try {\n      const value = await call()\n      return lease.holds() ? value : OVER',
+        put: '    try {\n      const value = await call()\n      return value',
+      },
+      {
+        file: 'src/commit/insist.ts',
+        find: '    if (!lease.holds()) return OVER\n    await pause(ctx, tries)\n  }\n}\n\n/** For reads',
+        put: '    await pause(ctx, tries)\n  }\n}\n\n/** For reads',
+      },
+      // Else what was appended too late would be looked at once more before its rows are sent.
+      { file: 'src/commit/outbox-writer.ts', find: '  return lease.holds()\n', put: '  return true\n' },
+    ],
+  },
   one(
-    'the lease is not looked at before a send',
-    'A late gateway can hurt nobody: it looks at its lease before each send',
-    'src/commit/insist.ts',
-    '    if (!lease.holds()) return OVER\n    try {\n      const value = await call()\n      return lease.holds() ? value : OVER',
-    '    try {\n      const value = await call()\n      return value',
-  ),
-  one(
-    'a transaction goes on under a later lease',
-    'Leases: a transaction ends with the lease that it began under',
+    'a later lease takes the acks of an earlier one for its own',
+    'Leases: acks belong to a lease id',
     'src/gateway/fence-gate.ts',
-    'if (view === null || !work.lease.holds()) return new',
-    'if (view === null || !this.#lease?.holds()) return new',
+    '      this.#lease = lease\n      this.#sealed = -1\n',
+    '      this.#lease = lease\n',
   ),
 ]
 
@@ -240,26 +243,29 @@ const FLIP: readonly Mutation[] = [
     '    if ((this.#flights.get(slot) ?? 0) > 0) return true\n',
     '',
   ),
-  one(
-    'an ack with open transactions',
-    'The flip 3',
-    'src/gateway/fence-gate.ts',
-    '    for (const work of this.#works) if (holds(work, slot, epoch)) return true\n    return false',
-    '    return false',
-  ),
+  {
+    name: 'an ack with open transactions',
+    rule: 'The flip 3: an open target transaction that has not sent its compare-and-set gets 40001, and what began before has ended',
+    edits: [
+      {
+        file: 'src/gateway/fence-gate.ts',
+        find: '    for (const work of this.#works) if (holds(work, slot, epoch)) return true\n    return false',
+        put: '    return false',
+      },
+      // Else it would be ended by the same view that is acked. One on PostgreSQL is in the guard's wait set whatever an ack says.
+      {
+        file: 'src/gateway/fence-gate.ts',
+        find: '      if (work.interrupt === null) continue\n',
+        put: '      if (work.began >= 0) continue\n',
+      },
+    ],
+  },
   one(
     'nothing is sealed by an ack',
     'The flip 3: a statement in a transaction already open on PostgreSQL runs, or gets 40001 if its key has moved',
     'src/gateway/fence-gate.ts',
     "    if (row.phase !== 'steady' && this.#sealed >= row.epoch) return new SwitchbackError('KEY_MOVED')\n    return null\n  }\n\n  /** Registers",
     '    return null\n  }\n\n  /** Registers',
-  ),
-  one(
-    'an older view replaces a newer one',
-    'the epoch never goes back',
-    'src/gateway/fence-gate.ts',
-    '    if (before !== null && view.epoch < before.epoch) return\n',
-    '',
   ),
   one(
     'statements are not parked',
@@ -438,4 +444,4 @@ const GUARD: readonly Mutation[] = [
   ),
 ]
 
-export const MUTATIONS: readonly Mutation[] = [...COMMIT, ...LEASES, ...FLIP, ...SYNC, ...GUARD]
+export const MUTATIONS: readonly Mutation[] = [...COMMIT, ...LEASES, ...FLIP, ...SYNC, ...GUARD, ...AROUND]

@@ -1,9 +1,11 @@
 // Promises: the words that the model of PostgreSQL shares with those who connect to it.
 import { Signal } from '../../src/lib/latch.ts'
+import type { SourceChange } from '../../src/model/change.ts'
 import type { LeaseRow } from '../../src/model/control.ts'
-import type { SlotId } from '../../src/model/ids.ts'
+import type { Lsn, SlotId } from '../../src/model/ids.ts'
 import type { Ownership } from '../../src/model/ownership.ts'
 import type { Row } from '../../src/model/row.ts'
+import { POTS } from '../commit/fake-plans.ts'
 import type { Host } from './kernel.ts'
 
 export class PgError extends Error {
@@ -41,8 +43,25 @@ export interface OwnershipRow {
 export interface WrittenRow {
   readonly key: string
   readonly pot: string
-  readonly values: Row
+  /** Null: it is not there any more. */
+  readonly values: Row | null
   readonly by: number
+  /** Its partition key was changed: the row of that key is gone by the same change. */
+  readonly from?: string
+}
+
+/** As the stream tells it. `there`: which rows were there before. */
+export function changesOf(rows: readonly WrittenRow[], there: (row: WrittenRow) => boolean): SourceChange[] {
+  const left = new Set(rows.flatMap(({ from, pot }) => (from === undefined ? [] : [from + pot])))
+  return rows.flatMap((row): SourceChange[] => {
+    const { key, pot, values, from } = row
+    if (values === null) {
+      if (left.has(key + pot) || !there(row)) return []
+      return [{ kind: 'delete', table: POTS, before: [key, pot, undefined, undefined] }]
+    }
+    if (from !== undefined) return [{ kind: 'update', table: POTS, before: [from, pot, undefined, undefined], after: values }]
+    return [there(row) ? { kind: 'update', table: POTS, before: null, after: values } : { kind: 'insert', table: POTS, after: values }]
+  })
 }
 
 export interface Transaction {
@@ -55,6 +74,8 @@ export interface Transaction {
   writer: boolean
   readonly writes: Map<string, WrittenRow>
   readonly locked: Set<string>
+  /** Its commit record is written: it keeps its locks until its changes are visible, whatever becomes of its backend. */
+  recorded: boolean
   ended: boolean
 }
 
@@ -71,11 +92,22 @@ export interface Lease extends LeaseRow {
   readonly locked: Mutex
 }
 
+export interface SavedPosition {
+  readonly group: number
+  readonly lease: string
+  readonly sequence: number
+  readonly final: boolean
+  /** Each time that it was saved. */
+  readonly saves: readonly { readonly sequence: number; readonly lsn: Lsn }[]
+}
+
 export interface Job {
   readonly id: number
   readonly to: 'source' | 'target'
   readonly slots: readonly SlotId[]
   readonly cancels: boolean
+  /** A move to the source makes its slots read-only first; a window is nothing but that, for a while. */
+  readonly readOnly: 'first' | 'window' | null
   state: 'open' | 'done'
 }
 

@@ -7,17 +7,19 @@ import type { FlipRecord, WaitingWriter } from '../../src/model/control.ts'
 import { type Lsn, lsnOf, type SlotId } from '../../src/model/ids.ts'
 import type { Ownership, TenureRecord } from '../../src/model/ownership.ts'
 import type { Row } from '../../src/model/row.ts'
-import { POTS } from '../commit/fake-plans.ts'
+import { type Acts, actOn } from './acts.ts'
 import type { Host, Kernel } from './kernel.ts'
 import {
   type Backend,
   BackendGone,
+  changesOf,
   type Due,
   type Job,
   type Lease,
   Mutex,
   type OwnershipRow,
   PgError,
+  type SavedPosition,
   type Transaction,
   type Version,
   type WrittenRow,
@@ -27,6 +29,7 @@ export const START_AMOUNT = 100
 const RECORD_BYTES = 48n
 const STEP_MS = 0.6
 const HALF_OPEN_MAX_MS = 1_500
+const CHECKPOINT_EVERY_MS = 2_000
 
 export class Postgres {
   readonly kernel: Kernel
@@ -38,10 +41,16 @@ export class Postgres {
   readonly leases = new Map<string, Lease>()
   readonly flips: FlipRecord[] = []
   readonly applied = new Map<string, { slot: SlotId; tenure: number; version: number; txnId: string }>()
-  readonly positions = new Map<string, { group: number; lease: string; sequence: number; final: boolean }>()
+  readonly positions = new Map<string, SavedPosition>()
   readonly jobs: Job[] = []
   /** By slot: the tenure of PostgreSQL that began in debt. */
   readonly debts = new Map<SlotId, { flip: string; tenure: number }>()
+  /** Slots in which read-only is in force: who made it so has been told. */
+  readonly closed = new Set<SlotId>()
+  /** Named standbys that the journal has struck off. */
+  readonly struck = new Set<string>()
+  /** By flip and state: no standby that has this LSN lacks it. */
+  readonly journaledAt = new Map<string, Lsn>()
   epoch = 1
   token = 0
   beats = 0
@@ -58,6 +67,8 @@ export class Postgres {
   readonly leasesChanged = new Signal()
   /** Told of each committed write of a client or an applier, in the order in which PostgreSQL has them. */
   onEffect: (rows: readonly WrittenRow[], origin: string | null) => void = () => undefined
+  /** A slot's confirmed position is on disk as of the last checkpoint: after a crash the stream begins there. */
+  #saved = { confirmed: lsnOf(0n), at: 0 }
   #seq = 1
   #lsn = 1_000n
   readonly #rowLocks = new Map<string, Transaction>()
@@ -98,7 +109,7 @@ export class Postgres {
     backend.gone = true
     this.backends.delete(backend)
     if (this.streaming === backend) this.streaming = null
-    if (backend.transaction !== null) this.#end(backend.transaction)
+    if (backend.transaction !== null && !backend.transaction.recorded) this.#end(backend.transaction)
     this.changed.notify()
     this.walGrew.notify()
   }
@@ -119,6 +130,7 @@ export class Postgres {
     for (const backend of [...this.backends]) this.terminate(backend)
     this.leaderSharers.clear()
     for (const row of this.ownership.values()) row.updating = false
+    this.confirmed = this.#saved.confirmed
   }
 
   restart(): void {
@@ -161,14 +173,45 @@ export class Postgres {
       writer: false,
       writes: new Map(),
       locked: new Set(),
+      recorded: false,
       ended: false,
     }
     backend.transaction = transaction
     return transaction
   }
 
-  /** Adds to pots of one key. Throws PgError as the guard or PostgreSQL refuses; the transaction is over then. */
-  async update(transaction: Transaction, key: string, slot: SlotId, amounts: Readonly<Record<string, number>>, by: number): Promise<void> {
+  /** Returns what it tells of each row. Throws PgError as the guard or PostgreSQL refuses; the transaction is over then. */
+  update(transaction: Transaction, key: string, slot: SlotId, acts: Acts, by: number): Promise<readonly string[]> {
+    return this.#writing(transaction, async () => {
+      const told: string[] = []
+      for (const pot of Object.keys(acts).sort()) {
+        const row = await this.#lockRow(transaction, key + pot)
+        const acted = actOn(row.values, acts[pot]!, { key, pot, by })
+        if (acted === null) continue
+        await this.#guard(transaction, slot)
+        if (acted === 'there') throw new PgError('23505', 'duplicate key value violates unique constraint')
+        told.push(acted.told)
+        transaction.writes.set(key + pot, { key, pot, values: acted.row, by })
+      }
+      return told
+    })
+  }
+
+  /** `update ... set key = to`: the row leaves one aggregate for another. Returns it as it was; null: it was not there. */
+  changeKey(transaction: Transaction, from: string, to: string, pot: string, by: number): Promise<Row | null> {
+    return this.#writing(transaction, async () => {
+      const row = await this.#lockRow(transaction, from + pot)
+      if (row.values === null) return null
+      for (const key of [from, to]) await this.#guard(transaction, this.slotOf(key))
+      const there = await this.#lockRow(transaction, to + pot)
+      if (there.values !== null) throw new PgError('23505', 'duplicate key value violates unique constraint')
+      transaction.writes.set(from + pot, { key: from, pot, values: null, by })
+      transaction.writes.set(to + pot, { key: to, pot, values: [to, pot, row.values[2]!, String(by)], by, from })
+      return row.values
+    })
+  }
+
+  async #writing<T>(transaction: Transaction, statement: () => Promise<T>): Promise<T> {
     const { backend } = transaction
     try {
       // The table lock comes before the snapshot: whoever has not seen a fence is in its wait set.
@@ -177,12 +220,7 @@ export class Postgres {
       this.#writers.add(transaction)
       await this.step(backend)
       if (transaction.isolation === 'repeatable read') transaction.snapshot ??= this.#seq
-      for (const pot of Object.keys(amounts).sort()) {
-        const row = await this.#lockRow(transaction, key + pot)
-        await this.#guard(transaction, slot)
-        const values: Row = [key, pot, String(Number(row.values[2]) + amounts[pot]!), String(by)]
-        transaction.writes.set(key + pot, { key, pot, values, by })
-      }
+      return await statement()
     } catch (error) {
       if (!backend.gone) this.#end(transaction)
       throw error
@@ -228,8 +266,9 @@ export class Postgres {
     const rows = [...transaction.writes.values()]
     if (rows.length === 0) return this.#end(transaction)
     for (const { key } of rows) this.#mustBeOurs(key, transaction)
+    transaction.recorded = true
     await this.#record(
-      rows.map((row) => ({ kind: 'update', table: POTS, before: null, after: row.values })),
+      changesOf(rows, (row) => this.#isThere(row)),
       null,
       () => {
         for (const row of rows) this.rows.get(row.key + row.pot)!.push({ seq: this.#seq, value: row })
@@ -249,6 +288,7 @@ export class Postgres {
   /** INV-1, as PostgreSQL's own half of it. */
   #mustBeOurs(key: string, transaction: Transaction): void {
     const { owner } = this.owned(this.slotOf(key))
+    if (this.closed.has(this.slotOf(key))) this.kernel.violated('read-only', `PostgreSQL commits a write to ${key}`)
     if (owner === 'source') return
     this.kernel.violated(
       'INV-1',
@@ -271,14 +311,20 @@ export class Postgres {
     await this.step(backend)
     if (transaction?.isolation === 'repeatable read') transaction.snapshot ??= this.#seq
     const snapshot = transaction?.snapshot ?? this.#seq
-    return pots.map((pot) => {
+    return pots.flatMap((pot) => {
       const own = transaction?.writes.get(key + pot)
-      return (own ?? this.rows.get(key + pot)!.findLast(({ seq }) => seq <= snapshot)!.value).values
+      const { values } = own ?? this.rows.get(key + pot)!.findLast(({ seq }) => seq <= snapshot)!.value
+      return values === null ? [] : [values]
     })
+  }
+
+  #isThere({ key, pot }: WrittenRow): boolean {
+    return this.rows.get(key + pot)!.at(-1)!.value.values !== null
   }
 
   /** The commit record is in the WAL, and can be decoded, before its changes are visible; nothing takes it back any more. */
   async #record(changes: readonly SourceChange[], origin: string | null, visible: () => void): Promise<void> {
+    if (this.kernel.now - this.#saved.at > CHECKPOINT_EVERY_MS) this.#saved = { confirmed: this.confirmed, at: this.kernel.now }
     const commitLsn = lsnOf(this.#lsn)
     this.#lsn += RECORD_BYTES
     this.wal.push({ commitLsn, endLsn: lsnOf(this.#lsn), committedAtMs: this.kernel.now, origin, changes })
@@ -398,8 +444,9 @@ export class Postgres {
       for (const { key, pot } of due.rows) await this.#lockRow(transaction, key + pot)
       await this.step(backend)
       mine = false
+      transaction.recorded = true
       await this.#record(
-        due.rows.map((row) => ({ kind: 'update', table: POTS, before: null, after: row.values })),
+        changesOf(due.rows, (row) => this.#isThere(row)),
         origin,
         () => {
           for (const row of due.rows) this.rows.get(row.key + row.pot)!.push({ seq: this.#seq, value: row })

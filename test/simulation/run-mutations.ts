@@ -1,6 +1,6 @@
 // Promises: each planted bug run in a process of its own until a seed catches it, or the seeds are used up; a few at a time.
 import { spawn } from 'node:child_process'
-import type { Mutation } from './mutations.ts'
+import type { Mutation } from './mutation.ts'
 import { patchedCopy } from './patched.ts'
 
 export interface Caught {

@@ -100,10 +100,10 @@ test('whatever the order in which sequences settle, the position is the longest 
 
 test('only buckets that the durable position is past are deleted, of a final outbox the last one too', () => {
   assert.deepEqual(
-    [511, 512, 1023, 1024].map((sequence) => bucketsPast({ sequence, final: false }, 5000)),
+    [511, 512, 1023, 1024].map((sequence) => bucketsPast({ sequence, final: false }, 5000, 512)),
     [0, 1, 1, 2],
   )
-  assert.equal(bucketsPast({ sequence: 600, final: true }, 600), 2)
-  assert.equal(bucketsPast({ sequence: 600, final: true }, 601), 1)
-  assert.equal(bucketsPast({ sequence: 0, final: true }, 0), 0)
+  assert.equal(bucketsPast({ sequence: 600, final: true }, 600, 512), 2)
+  assert.equal(bucketsPast({ sequence: 600, final: true }, 601, 512), 1)
+  assert.equal(bucketsPast({ sequence: 0, final: true }, 0, 512), 0)
 })

@@ -58,7 +58,7 @@ export class World {
     this.random = seededRandom(seed)
     this.plant = plant
     plant.store?.(this.store)
-    this.history = new History(KEYS, POT_NAMES, START)
+    this.history = new History(KEYS, POT_NAMES, START * POT_NAMES.length)
     for (const key of KEYS) {
       for (const pot of POT_NAMES) {
         this.store.put({ table: POTS, key, clustering: [pot], values: [key, pot, String(START), '0'], stamp: 0n, mark: false })

@@ -1,0 +1,35 @@
+// What seeds have found, each held by a test of its own: the seeds themselves change their course with every change of the scenario.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Kernel } from './kernel.ts'
+import { Postgres } from './postgres.ts'
+
+test('the model: a backend that is ended while its commit becomes visible keeps its rows locked until it is', async () => {
+  const kernel = new Kernel(1, { traced: false })
+  kernel.heal()
+  const postgres = new Postgres(kernel, [7])
+  postgres.slotOf = () => 7
+  postgres.seed([{ key: 'A', pot: 'x', values: ['A', 'x', '100', '0'], by: 0 }])
+  const host = kernel.host('client')
+  const begin = (name: string) => {
+    const backend = postgres.connect(host, name)
+    return { backend, transaction: postgres.begin(backend, 'read committed') }
+  }
+  const first = begin('first')
+  const second = begin('second')
+  const lost = async () => {
+    await postgres.update(first.transaction, 'A', 7, { x: 1 }, 1)
+    await postgres.commit(first.transaction)
+  }
+  const ended = (async () => {
+    while (postgres.wal.length === 0) await postgres.walGrew.next()
+    postgres.terminate(first.backend)
+  })()
+  const next = async () => {
+    await kernel.sleep(host, 1)
+    await postgres.update(second.transaction, 'A', 7, { x: 1 }, 2)
+    await postgres.commit(second.transaction)
+  }
+  await kernel.time.run(Promise.allSettled([lost(), next(), ended]))
+  assert.equal(postgres.rows.get('Ax')!.at(-1)!.value.values![2], '102', 'an update was lost')
+})
