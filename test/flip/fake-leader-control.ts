@@ -1,5 +1,6 @@
 // Promises: a LeaderControl in memory that keeps the rules of the real one (epochs rise, tenure changes at commit only), for tests of
 // the flip's sequence.
+import type { FlipObservation } from '../../src/flip/precheck.ts'
 import type { FlipRecord, FlipStep, LeaderControl, LeaseRow, WaitingWriter } from '../../src/model/control.ts'
 import { SwitchbackError } from '../../src/model/errors.ts'
 import { lsnOf, type Owner, type SlotId } from '../../src/model/ids.ts'
@@ -122,4 +123,19 @@ export function fakeControl(world: FakeWorld): LeaderControl {
 function replace(world: FakeWorld, flip: FlipRecord): FlipRecord {
   world.flips[world.flips.findIndex((other) => other.id === flip.id)] = flip
   return flip
+}
+
+/** Nothing holds a flip up. */
+export const READY: Omit<FlipObservation, 'rows' | 'leases' | 'epoch'> = {
+  poison: [],
+  forwardLagMs: 5,
+  backfillDone: true,
+  forwardStopped: null,
+  guardProblems: [],
+  catalogUnchanged: true,
+  wayBackProven: true,
+  openFlips: [],
+  debts: [],
+  gates: [],
+  standbysNotNamed: [],
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type FlipObservation, precheck } from '../../src/flip/precheck.ts'
 import type { Owner } from '../../src/model/ids.ts'
+import { READY } from './fake-leader-control.ts'
 
 const LIMITS = { forwardLagMaxMs: 500 }
 
@@ -11,17 +12,7 @@ function observed(owner: Owner, more: Partial<FlipObservation> = {}): FlipObserv
     rows: [{ slot: 1, owner, phase: 'steady', readOnly: false, epoch: 4, tenure: 4, base: 1n }],
     leases: [lease],
     epoch: 4,
-    poison: [],
-    forwardLagMs: 5,
-    backfillDone: true,
-    forwardStopped: null,
-    guardProblems: [],
-    catalogUnchanged: true,
-    wayBackProven: true,
-    openFlips: [],
-    debts: [],
-    gates: [],
-    standbysNotNamed: [],
+    ...READY,
     ...more,
   }
 }

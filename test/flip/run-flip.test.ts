@@ -7,21 +7,8 @@ import { describeFlip, STEPS } from '../../src/flip/steps.ts'
 import type { WaitingWriter } from '../../src/model/control.ts'
 import { hasCode } from '../../src/model/errors.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
-import { type FakeWorld, fakeControl, fakeWorld, lease } from './fake-leader-control.ts'
+import { type FakeWorld, fakeControl, fakeWorld, lease, READY } from './fake-leader-control.ts'
 
-const READY: Omit<FlipObservation, 'rows' | 'leases' | 'epoch'> = {
-  poison: [],
-  forwardLagMs: 5,
-  backfillDone: true,
-  forwardStopped: null,
-  guardProblems: [],
-  catalogUnchanged: true,
-  wayBackProven: true,
-  openFlips: [],
-  debts: [],
-  gates: [],
-  standbysNotNamed: [],
-}
 const never = new AbortController().signal
 
 interface Scene {
