@@ -1,5 +1,5 @@
 // Promises: the pages and parts of pages that are made from the code: the error catalogue, the configuration, the commands' help, the
-// control schema's tables, the encodings on DynamoDB. `npm run docs` writes them; test/docs fails when one of them is stale.
+// control schema's tables, the encodings on DynamoDB, where each fault is tried. `npm run docs` writes them; test/docs fails when one of them is stale.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,6 +9,7 @@ import { COMMANDS } from '../src/cli/commands.ts'
 import { AREAS } from '../src/model/error-catalogue.ts'
 import type { ErrorEntry } from '../src/model/errors.ts'
 import { UPGRADES } from '../src/store/schema-tables.ts'
+import { faultRows, faultTable } from './fault-rows.ts'
 
 export const ROOT = resolve(fileURLToPath(import.meta.url), '../..')
 
@@ -29,6 +30,11 @@ export function generatedPages(): GeneratedPage[] {
   lay('docs/reference/config.md', 'limits', limitsTable())
   lay('docs/reference/config.md', 'types', configTypes())
   lay('docs/reference/targets.md', 'encodings', encodings())
+  lay(
+    'docs/internals/proof.md',
+    'rows',
+    faultTable(faultRows(read('docs/internals/faults.md')), (file) => read(`test/${file}`)),
+  )
   for (const make of COMMANDS) {
     const command = make()
     lay(`docs/operating/${command.name()}.md`, 'help', help(command))

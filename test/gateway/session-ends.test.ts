@@ -13,7 +13,7 @@ import { fakePlanner, SCHEMA, type TestGateway, testGateway } from './support.ts
 const UPDATE = 'update accounts set balance = balance + 1 where id = 7'
 const CLIENTS = 8
 /** Clients that have heard it, of which nearly all had a write on its way. */
-const TOLD_MIN = 100
+const TOLD_MIN = 60
 const FATAL = encodeBackend({ kind: 'errorResponse', fields: { S: 'FATAL', V: 'FATAL', C: '57P01', M: 'terminating connection' } })
 
 /** One client, its key on the target, and the server's side of its connection. */
