@@ -26,7 +26,7 @@ async function watched() {
   return { clock, journal, world, standbys }
 }
 
-test('a standby that was struck off is taken back only with what was committed while nobody waited for it', async () => {
+test('a standby that was struck off is taken back only with what was committed while nobody waited for it (68)', async () => {
   const { clock, journal, world, standbys } = await watched()
   const stop = new AbortController()
   // Each look finds that it holds everything, and then something is committed.
