@@ -12,11 +12,12 @@ import type { ControlItem, Target } from '../model/target.ts'
 import { readIdentity } from '../store/identity.ts'
 import { type PostgresLeaderControl, takeLead } from '../store/leader-control.ts'
 import { readView } from '../store/read-view.ts'
-import { countDebts, raiseEpoch, readFirstLsns, readOutboxesKnown, readSwitchPoint } from '../store/reconcile.ts'
-import { controlConnector } from '../store/session.ts'
+import { countDebts, hasActOf, raiseEpoch, readFirstLsns, readOutboxesKnown, readSwitchPoint } from '../store/reconcile.ts'
+import { controlConnector, isLockRefusal } from '../store/session.ts'
 import { readStanding } from './backfill-standing.ts'
 import { leaseSettings } from './load-config.ts'
 import { slotNameOf } from './names.ts'
+import { ITEM_PAID } from './owner-record.ts'
 import { type Evidence, lookAtTarget } from './reconcile-evidence.ts'
 import type { Workspace } from './workspace.ts'
 
@@ -49,6 +50,8 @@ export interface AdoptOptions {
 
 const LEAD_WAIT_MS = 10_000
 const LEAD_LOOK_MS = 200
+const ROWS_WAIT_MS = 10_000
+const ROWS_LOOK_MS = 100
 const PLAN_LENGTH = 12
 
 export async function reconcile(workspace: Workspace, target: Target, signal: AbortSignal): Promise<Reconciliation> {
@@ -70,7 +73,7 @@ export async function reconcile(workspace: Workspace, target: Target, signal: Ab
     return view.ownership(slot)!.base + (parted > first ? parted - first : 0n)
   }
   const outboxes = await readOutboxesKnown(session)
-  const allHeads = here.epoch < item.epoch || parted === null
+  const allHeads = parted === null || !(await hasActOf(session, item.epoch, ITEM_PAID))
   const evidence = await lookAtTarget({ session, target, mapping, view, outboxes, ceilingOf, allHeads, signal })
   if (signal.aborted) throw new SwitchbackError('INTERRUPTED_RECONCILE')
   const reasons = reasonsAgainst(item, here, evidence.found, { debts: await countDebts(session) })
@@ -98,7 +101,7 @@ export async function adopt(options: AdoptOptions): Promise<ControlItem | null> 
     if (item === null) return null
     lost.signal.throwIfAborted()
     const detail = { plan, from: item }
-    const epoch = await raiseEpoch(workspace.session, { token: control.token, epoch: item.epoch, detail })
+    const epoch = await raised(options, { token: control.token, epoch: item.epoch, detail })
     const next = { ...(await readIdentity(workspace.session)), epoch }
     if (!(await target.writeControl(item, next))) throw busy('another PostgreSQL has taken the target meanwhile')
     return next
@@ -137,6 +140,20 @@ async function endLeases({ workspace, clock, signal }: AdoptOptions, control: Po
   await control.endLeases(before.map(({ lease: id, renewals }) => ({ lease: id, renewals })))
   const left = await living()
   if (left.length > 0) throw busy(`these gateways serve: ${[...new Set(left.map((row) => row.gateway))].join(', ')}`)
+}
+
+/** Transactions of clients may hold ownership rows for as long as they are open (Guard, Old snapshots). */
+async function raised({ workspace, clock, signal }: AdoptOptions, above: Parameters<typeof raiseEpoch>[1]): Promise<number> {
+  const deadline = clock.monotonicMs() + ROWS_WAIT_MS
+  for (;;) {
+    try {
+      return await raiseEpoch(workspace.session, above)
+    } catch (error) {
+      if (!isLockRefusal(error)) throw error
+      if (signal.aborted || clock.monotonicMs() > deadline) throw busy('open transactions that wrote mapped tables hold ownership rows')
+      await clock.sleep(ROWS_LOOK_MS, signal)
+    }
+  }
 }
 
 function busy(because: string): SwitchbackError {

@@ -1,5 +1,5 @@
 // Promises: what `reconcile` asks of the control schema, and its one act there: the epoch goes above everything that the target has seen.
-import { type LeaseId, type Lsn, parseLsn, type SlotId, type Tenure } from '../model/ids.ts'
+import { type Epoch, type LeaseId, type Lsn, parseLsn, type SlotId, type Tenure } from '../model/ids.ts'
 import type { AggregateKey } from '../model/key.ts'
 import type { Session } from './session.ts'
 
@@ -47,17 +47,29 @@ export async function readSwitchPoint(session: Session, timeline: number): Promi
   }
 }
 
-/** One transaction: an epoch above both, and the journal says why. @throws TOKEN_STALE. */
+/**
+ * Gateways of before have seen epochs of the other PostgreSQL beyond the item's (flips that were cancelled, read-only): nobody can say how
+ * many, and nobody makes so many.
+ */
+const EPOCHS_LEAPT = 1_000_000
+
+/**
+ * One transaction: an epoch above all that anybody has seen, in every ownership row, so that a gateway that goes on from its view of before
+ * reads them all anew; the journal says why. @throws TOKEN_STALE, or a refusal because somebody holds a row (isLockRefusal).
+ */
 export async function raiseEpoch(
   session: Session,
   above: { readonly token: number; readonly epoch: number; readonly detail: Readonly<Record<string, unknown>> },
 ): Promise<number> {
   const [row] = await session.query(
-    `with leader as (select switchback.assert_leader($1)),
-          raised as (update switchback.state s set epoch = greatest(s.epoch, $2::bigint) + 1 from leader returning s.epoch)
+    `with leader as materialized (select switchback.assert_leader($1)),
+          raised as (update switchback.state s set epoch = greatest(s.epoch, $2::bigint) + $4::bigint from leader returning s.epoch),
+          locked as materialized (
+            select switchback.lock_slots(array(select o.slot from switchback.ownership o)), r.epoch from raised r),
+          changed as (update switchback.ownership o set epoch = l.epoch from locked l)
      insert into switchback.journal (token, epoch, kind, detail)
-       select $1, r.epoch, 'adopted', $3::jsonb from raised r returning epoch`,
-    [above.token, above.epoch, JSON.stringify(above.detail)],
+       select $1, l.epoch, 'adopted', $3::jsonb from locked l returning epoch`,
+    [above.token, above.epoch, JSON.stringify(above.detail), EPOCHS_LEAPT],
   )
   return Number(row!['epoch'])
 }
@@ -74,4 +86,17 @@ export async function readFirstLsns(session: Session): Promise<ReadonlyMap<SlotI
 /** Slots that are owed to the target. */
 export async function countDebts(session: Session): Promise<number> {
   return Number((await session.query('select count(*) as n from switchback.debt'))[0]!['n'])
+}
+
+/**
+ * Whether the act whose epoch the item has is in this PostgreSQL's journal. The epoch alone does not say so: an adoption that was broken
+ * off has raised it, and so may a leader that began while the target was silent.
+ */
+export async function hasActOf(session: Session, epoch: Epoch, itemPaid: string): Promise<boolean> {
+  const rows = await session.query(
+    `select from switchback.journal j
+      where j.kind in ('commit', 'adopted') and j.epoch = $1::bigint or j.kind = $2 and (j.detail ->> 'epoch')::bigint = $1::bigint limit 1`,
+    [epoch, itemPaid],
+  )
+  return rows.length > 0
 }

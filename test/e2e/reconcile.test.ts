@@ -187,3 +187,48 @@ test('a standby that lacks the last flip is not adopted: what it lacks is named,
   const value = await countOf(move, '1')
   assert.ok(value >= writing.counts.acked && value <= writing.counts.sent, `${value} of ${JSON.stringify(writing.counts)}`)
 })
+
+test('a standby that lacks a flip after which nobody was answered takes over: the key is at home, also for a gateway that has seen the flip (49)', {
+  timeout: 180_000,
+}, async () => {
+  await using standby = new LateStandby()
+  let refusing = false
+  const faults = (operation: string) => (refusing && operation === 'writeControl' ? ({ kind: 'refuse' } as const) : undefined)
+  await using move = await startMove({ sql: SQL, tables: TABLES, faults })
+  await move.move('target', ['2'])
+  standby.now = await startStandby(await sharedPostgres(), 'late')
+  await standby.now.kill()
+  await move.database.query('update notes set n = 40 where account = 4') // lost with the primary, and on the target by the flip of its slot
+  await move.move('target', ['1', '4'])
+  await standby.now.takeOver()
+  try {
+    await eventually(() => refusal(move), 'mapped service stops')
+    const shown = await reconciled(move)
+    assert.match(shown.differences.join('; '), /its epoch is \d+, and the target has seen \d+/)
+    assert.deepEqual(
+      shown.evidence!.named.map(({ what, slot }) => ({ what, slot })),
+      [{ what: 'write lost', slot: move.slotOf('4') }],
+    )
+    // It breaks off between the epoch and the item.
+    const before = await move.target.target.readControl()
+    refusing = true
+    assert.notEqual((await command(move, ['reconcile', '--adopt', shown.plan!]).ended).exitCode, 0)
+    refusing = false
+    assert.deepEqual(await move.target.target.readControl(), before)
+    const again = await reconciled(move)
+    assert.deepEqual(again.differences, ['it is on timeline 2, and the target belongs to timeline 1'])
+    assert.deepEqual([again.evidence!.found, again.evidence!.keysLookedAt], [shown.evidence!.found, shown.evidence!.keysLookedAt])
+    const adopted = await command(move, ['reconcile', '--json', '--adopt', again.plan!]).ended
+    assert.equal(adopted.exitCode, 0, adopted.stderr)
+    await eventually(() => served(move, '1'), 'service goes on')
+    const client = await move.client()
+    await client.query('update notes set n = 11 where account = 1')
+    await client.query('update notes set n = 12 where account = 2')
+    const { rows } = await move.database.query('select n from notes where account = 1')
+    assert.deepEqual(rows, [{ n: 11 }], 'PostgreSQL owns it')
+    assert.deepEqual([await countOf(move, '1'), await countOf(move, '2'), await countOf(move, '4')], [11, 12, 0])
+    await client.end()
+  } finally {
+    await standby.now.giveBack()
+  }
+})
