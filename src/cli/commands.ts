@@ -10,6 +10,7 @@ import { initCommand } from './init.ts'
 import { parityCommand } from './parity.ts'
 import { poisonCommand } from './poison.ts'
 import { readonlyCommand } from './readonly.ts'
+import { reconcileCommand } from './reconcile.ts'
 import { rollbackCommand } from './rollback.ts'
 import { statusCommand } from './status.ts'
 import { uninstallCommand } from './uninstall.ts'
@@ -27,6 +28,7 @@ export const COMMANDS: readonly (() => Command)[] = [
   parityCommand,
   poisonCommand,
   statusCommand,
+  reconcileCommand,
   finalizeCommand,
   uninstallCommand,
   demoCommand,

@@ -42,7 +42,7 @@ export async function startStandby(primary: EmbeddedPostgres, name: string): Pro
       await once(server, 'select pg_promote(true)')
     },
     async giveBack() {
-      await server!.stop()
+      await server!.kill()
       server = null
       await primary.start()
     },

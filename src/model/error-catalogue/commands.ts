@@ -69,6 +69,25 @@ export const COMMAND_ERRORS = {
     message: 'the move cannot be uninstalled yet: {checks}',
     remedy: 'Nothing was changed. Mend what each sentence names and run the command again.',
   },
+  RECONCILE_UNSAFE: {
+    kind: 'operator',
+    sqlstate: '55000',
+    message: 'this PostgreSQL must not be made the owner of the target: {reasons}',
+    remedy:
+      'Nothing was changed; mapped service stays stopped. Bring the PostgreSQL back that the target belongs to. Without it: `switchback reconcile` names the keys, and what the target has of them is its newest.',
+  },
+  RECONCILE_PLAN: {
+    kind: 'operator',
+    sqlstate: '55000',
+    message: 'the plan {given} is not what is found now, which is {now}',
+    remedy: 'Nothing was changed. Look at `switchback reconcile` again, then give the plan that it prints.',
+  },
+  RECONCILE_BUSY: {
+    kind: 'operator',
+    sqlstate: '55006',
+    message: 'the owner of the target cannot change now: {because}',
+    remedy: 'Nothing was changed on the target. Stop what is named and run the command again.',
+  },
   FINALIZE_NOT_READY: {
     kind: 'operator',
     sqlstate: '55000',
@@ -117,6 +136,12 @@ export const COMMAND_ERRORS = {
     sqlstate: '57P03',
     message: 'no controller took the order up within {waitedMs} ms',
     remedy: 'The order was withdrawn, nothing was changed. Start `switchback controller` and run the command again.',
+  },
+  INTERRUPTED_RECONCILE: {
+    kind: 'transient',
+    sqlstate: '57014',
+    message: 'stopped before the owner of the target was changed',
+    remedy: 'The target belongs to whom it belonged. Run the command again.',
   },
   INTERRUPTED: {
     kind: 'transient',

@@ -31,7 +31,7 @@ export const FENCE_ERRORS = {
     sqlstate: '57P03',
     message: 'this PostgreSQL is not the one that the target belongs to: {differences}',
     remedy:
-      'This process serves, copies and moves nothing. Go back to the PostgreSQL that it belongs to; there is no command yet that takes another one over (`reconcile` is not built).',
+      'This process serves, copies and moves nothing. Go back to the PostgreSQL that it belongs to, or see with `switchback reconcile` what differs and whether this one may take its place.',
   },
   TENURE_STALE: {
     kind: 'fenced',
