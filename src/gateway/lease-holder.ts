@@ -223,12 +223,15 @@ class Holder implements LeaseHolder {
 
   async #pause(ms: number, failed: boolean): Promise<void> {
     const { clock } = this.#options
+    const stop = this.#stop.signal
+    if (stop.aborted) return
     const over = new AbortController()
-    const until = AbortSignal.any([over.signal, this.#stop.signal])
-    const next = this.#wake.next(until)
-    if (!failed && this.#poked) return over.abort()
-    await Promise.race([clock.sleep(ms, until), next])
-    over.abort()
+    const end = () => over.abort()
+    stop.addEventListener('abort', end, { once: true })
+    const next = this.#wake.next(over.signal)
+    if (failed || !this.#poked) await Promise.race([clock.sleep(ms, over.signal), next])
+    stop.removeEventListener('abort', end)
+    end()
   }
 
   #moment(): Moment {

@@ -28,6 +28,8 @@ export type Told = 'committed' | 'void' | null
 
 type Track = OutboxTrack<Item>
 
+const ALL_GROUPS: readonly number[] = Array.from({ length: SLOT_GROUPS }, (_, group) => group)
+
 export class OutboxBook {
   readonly #context: ReverseContext
   readonly #aggregates: AggregateBook
@@ -220,11 +222,11 @@ export class OutboxBook {
     if (this.#dirty.size > 0 && !this.#saving && nowMs - this.#lastSaveMs >= limits.positionsSaveMs) void this.#save()
   }
 
-  /** Of all slot groups: a lease may write to any. Leases are many in time, and each is asked for at every tick. */
+  /** Of all groups: a lease may write to any. Leases are many in time, and each is asked for at every tick. */
   #liveTracks(lease: LeaseId): readonly Track[] {
     let live = this.#live.get(lease)
     if (live === undefined) {
-      const groups = Array.from({ length: SLOT_GROUPS }, (_, group) => group)
+      const groups = this.#context.options.slotGroups ?? ALL_GROUPS
       live = groups.filter((group) => !this.#started.get(`${group}/${lease}`)?.final).map((group) => this.track({ group, lease }))
       this.#live.set(lease, live)
     }

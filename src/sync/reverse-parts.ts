@@ -135,6 +135,8 @@ export interface ReverseOptions {
   readonly applier: ReverseApplier
   /** As last read: may be behind, never ahead. */
   readonly leases: () => readonly LeaseRow[]
+  /** Slot groups that can have outboxes; all by default. */
+  readonly slotGroups?: readonly number[]
   /** Outboxes outside the slot groups that may hold something new: the leader's own probe. */
   readonly ownOutboxes?: () => readonly OutboxId[]
   /** As last read: may be behind, never ahead. Replaced as a whole when it changes. */

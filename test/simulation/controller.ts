@@ -27,7 +27,7 @@ import { linkedTarget } from './linked-target.ts'
 import { type Job, PgError } from './postgres-parts.ts'
 import { Connection, ConnectionLost } from './sessions.ts'
 import { STANDBY, STANDBY_LOST_MS } from './standby.ts'
-import { ENTRIES_PER_BUCKET, KEYS, LEASE, type World } from './world.ts'
+import { ENTRIES_PER_BUCKET, KEYS, LEASE, SLOT_GROUPS, type World } from './world.ts'
 
 const LEADER_LOST_MS = 400
 const BEAT_MS = 80
@@ -206,6 +206,7 @@ class LeaderParts {
       target: linkedTarget(world, host, 'sync'),
       applier,
       leases: () => this.#leases,
+      slotGroups: SLOT_GROUPS,
       view: () => this.#view,
       refreshView: () => void this.#refresh().catch(() => undefined),
       onPositions: options.onPositions,

@@ -116,6 +116,8 @@ function tell(result: SeedsResult, json: boolean): number {
 
 async function seeds({ seeds: { from, to }, scenario, trace, json, untilCaught }: Flags): Promise<number> {
   const startedMs = performance.now()
+  // Weather makes errors by the thousand, and where each was made matters only to who follows one seed.
+  if (trace !== true) Error.stackTraceLimit = 0
   const coverage = new Coverage()
   const failing: SeedReport[] = []
   let events = 0
