@@ -429,7 +429,13 @@ class LeaderParts {
     await world.kernel.sleep(host, world.kernel.between(0, READ_ONLY_MS))
     if (signal.aborted) return
     await setReadOnly(parts, job.slots, false, signal)
-    job.state = 'done'
+    this.#done(job)
+  }
+
+  /** As jobs.end of the store: an old leader ends no order, which a new one may have begun anew. */
+  #done(job: Job): void {
+    const { world, control } = this.#options
+    if (control.token === world.postgres.token) job.state = 'done'
   }
 
   /** Said by who leads, of what nobody has taken back since. */
@@ -445,19 +451,11 @@ class LeaderParts {
     const { world, control } = this.#options
     const { kernel, postgres } = world
     const slots = job.slots.filter((slot) => postgres.owned(slot).owner !== job.to)
-    if (slots.length === 0 && job.slots.some((slot) => postgres.owned(slot).readOnly)) {
-      // Its leader died between its last flip and the end of read-only.
-      await setReadOnly(
-        this.#flipParts(null, () => undefined),
-        job.slots,
-        false,
-        signal,
-      )
-      job.state = 'done'
-      return
-    }
     if (slots.length === 0) {
-      job.state = 'done'
+      // A leader may have died between its last flip and the end of read-only.
+      const parts = this.#flipParts(null, () => undefined)
+      if (job.slots.some((slot) => postgres.owned(slot).readOnly)) await setReadOnly(parts, job.slots, false, signal)
+      this.#done(job)
       return
     }
     const stop = new AbortController()
@@ -476,10 +474,10 @@ class LeaderParts {
       }
       await this.#flipAll(parts, job.to, slots, stop.signal)
       if (job.readOnly === 'first') await setReadOnly(parts, job.slots, false, stop.signal)
-      job.state = 'done'
+      this.#done(job)
     } catch (error) {
       // Cancelled as it was meant to be: the order is done with.
-      if (hasCode(error, 'FLIP_CANCELLED') && job.cancels) job.state = 'done'
+      if (hasCode(error, 'FLIP_CANCELLED') && job.cancels) this.#done(job)
       throw error
     } finally {
       signal.removeEventListener('abort', end)
