@@ -87,7 +87,7 @@ export function demoReport(evidence: Evidence) {
     ),
   ]
   const slotted = flips.map((flip) => ({ flip, pauses: pausesOf(evidence, flip) }))
-  const rollback = slotted.filter(({ flip }) => flip.rollback)
+  const back = slotted.filter(({ flip }) => flip.rollback).flatMap(({ pauses }) => pauses)
   return {
     ok: failures.length === 0,
     failures,
@@ -102,9 +102,15 @@ export function demoReport(evidence: Evidence) {
     kills: evidence.kills,
     flips: slotted
       .filter(({ flip }) => !flip.rollback)
-      .map(({ flip, pauses }) => ({ from: flip.from, to: flip.to, slots: flip.slots.length, pauseMs: percentiles(pauses) })),
+      .map(({ flip, pauses }) => ({
+        from: flip.from,
+        to: flip.to,
+        slots: flip.slots.length,
+        writes: pauses.length,
+        pauseMs: percentiles(pauses),
+      })),
     readonlyMs: Math.round(evidence.readonlyWindows.reduce((sum, [from, to]) => sum + to - from, 0)),
-    rollback: { pauseMs: percentiles(rollback.flatMap(({ pauses }) => pauses)), durationMs: Math.round(evidence.rollbackDurationMs) },
+    rollback: { writes: back.length, pauseMs: percentiles(back), durationMs: Math.round(evidence.rollbackDurationMs) },
     parity: { rowsCompared: evidence.parity.rowsCompared, differences: evidence.parity.differences },
     durationMs: Math.round(evidence.durationMs),
   }
