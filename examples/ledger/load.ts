@@ -44,6 +44,18 @@ export interface LoadCounts {
   inFlight: number
 }
 
+export const NOTHING_COUNTED: Readonly<LoadCounts> = {
+  acknowledgedWrites: 0,
+  refusedWrites: 0,
+  unknownWrites: 0,
+  reads: 0,
+  failedReads: 0,
+  staleReads: 0,
+  halfReads: 0,
+  retries: 0,
+  inFlight: 0,
+}
+
 export interface Load {
   readonly counts: Readonly<LoadCounts>
   /** Stops new arrivals and waits until each operation in flight has its outcome. */
@@ -63,17 +75,7 @@ export function startLoad(options: LoadOptions, onSample: (sample: LoadSample) =
   const pick = zipfPicker(options.accounts, options.zipf, random)
   const pool = new Connections(options)
   const journal = new Journal(options.journalPath)
-  const counts: LoadCounts = {
-    acknowledgedWrites: 0,
-    refusedWrites: 0,
-    unknownWrites: 0,
-    reads: 0,
-    failedReads: 0,
-    staleReads: 0,
-    halfReads: 0,
-    retries: 0,
-    inFlight: 0,
-  }
+  const counts: LoadCounts = { ...NOTHING_COUNTED }
   const world: World = { options, pool, journal, counts, floors: new Map(), acknowledged: new Map(), onSample }
   const idle: (() => void)[] = []
   let stopped = false

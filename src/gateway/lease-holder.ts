@@ -3,6 +3,7 @@
 // INV-8: `holds()` is false from the lapse on, for good, whether or not a timer has fired.
 import { type BackoffLimits, backoffMs } from '../lib/backoff.ts'
 import type { Clock } from '../lib/clock.ts'
+import { untilDeadline } from '../lib/in-time.ts'
 import { Signal } from '../lib/latch.ts'
 import type { Random } from '../lib/prng.ts'
 import type { GatewayControl, Renewal } from '../model/control.ts'
@@ -222,16 +223,8 @@ class Holder implements LeaseHolder {
   }
 
   async #pause(ms: number, failed: boolean): Promise<void> {
-    const { clock } = this.#options
-    const stop = this.#stop.signal
-    if (stop.aborted) return
-    const over = new AbortController()
-    const end = () => over.abort()
-    stop.addEventListener('abort', end, { once: true })
-    const next = this.#wake.next(over.signal)
-    if (failed || !this.#poked) await Promise.race([clock.sleep(ms, over.signal), next])
-    stop.removeEventListener('abort', end)
-    end()
+    using over = untilDeadline(this.#options.clock, ms, this.#stop.signal)
+    if (failed || !this.#poked) await this.#wake.next(over.signal)
   }
 
   #moment(): Moment {

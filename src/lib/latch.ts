@@ -15,11 +15,17 @@ export class Signal {
     return new Promise((resolve) => {
       if (signal?.aborted) return resolve()
       const done = () => {
-        signal?.removeEventListener('abort', done)
+        signal?.removeEventListener('abort', aborted)
+        resolve()
+      }
+      // Who waits no more is forgotten: a lease holder pauses each second, and may be woken once a day.
+      const aborted = () => {
+        const at = this.#waiters.indexOf(done)
+        if (at >= 0) this.#waiters.splice(at, 1)
         resolve()
       }
       this.#waiters.push(done)
-      signal?.addEventListener('abort', done, { once: true })
+      signal?.addEventListener('abort', aborted, { once: true })
     })
   }
 }

@@ -1,7 +1,7 @@
 // Promises: the demo's verdict accepts an unknown outcome only from whoever was connected to a gateway that was killed.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { LoadSample } from '../../examples/ledger/load.ts'
+import { type LoadSample, NOTHING_COUNTED } from '../../examples/ledger/load.ts'
 import { demoReport, type Evidence, type Kill } from '../../examples/ledger/report.ts'
 
 const KILL: Kill = { process: 'gateway-1', step: 'canary', port: 7001, atMs: 1_000, goneMs: 1_040 }
@@ -21,17 +21,7 @@ const NOTHING = { acknowledged: 0, refused: 0, unknown: 0, lost: [], doubled: []
 function failuresOf(sample: Partial<LoadSample>, kill: Partial<Kill> = {}): readonly string[] {
   const evidence: Evidence = {
     samples: [{ ...UNKNOWN, ...sample }],
-    counts: {
-      acknowledgedWrites: 10_000,
-      refusedWrites: 0,
-      unknownWrites: 1,
-      reads: 0,
-      failedReads: 0,
-      staleReads: 0,
-      halfReads: 0,
-      retries: 0,
-      inFlight: 0,
-    },
+    counts: { ...NOTHING_COUNTED, acknowledgedWrites: 10_000, unknownWrites: 1 },
     source: NOTHING,
     target: NOTHING,
     acknowledgedOnTarget: 5_000,
