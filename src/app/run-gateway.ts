@@ -39,7 +39,7 @@ export interface RunningGateway {
 
 const DEFAULT_PORT = 6432
 
-/** @throws PORT_UNAVAILABLE, TARGET_UNREACHABLE, POSTGRES_CHANGED. */
+/** @throws PORT_UNAVAILABLE, TARGET_UNREACHABLE, POSTGRES_CHANGED, POSTGRES_UNCOMPARED. */
 export async function runGateway(options: GatewayRunOptions): Promise<RunningGateway> {
   const { workspace, env, name, log } = options
   const { config, mapping, url } = workspace

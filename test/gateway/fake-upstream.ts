@@ -66,10 +66,10 @@ export async function begun(port: number): Promise<Client> {
 export const ended = (socket: Client) => eventually(() => socket.destroyed, 'the session has ended')
 export const readies = (socket: Client) => heard(socket).filter((one) => one === 'readyForQuery').length
 
-/** It asks, and is answered. */
-export async function served(socket: Client): Promise<void> {
+/** It asks, and has heard the whole answer. */
+export async function served(socket: Client, sql = 'select 1'): Promise<void> {
   const before = readies(socket)
-  socket.write(query('select 1'))
+  socket.write(query(sql))
   await eventually(() => readies(socket) === before + 1, 'the session goes on')
 }
 

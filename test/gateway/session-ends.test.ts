@@ -30,8 +30,7 @@ async function scene(more: Parameters<typeof gatewayOver>[3] = {}) {
   const client = await signedIn(at.gateway.port)
   await served(client)
   // Described and permitted once: from here on nothing about it is asked of PostgreSQL.
-  client.write(query(UPDATE))
-  await eventually(() => at.executor.log.length === 1, 'the first one is done')
+  await served(client, UPDATE)
   const begins = async () => {
     await ended(client)
     await eventually(() => Object.values(at.gateway.status().sessions).every((n) => n === 0), 'the session is over')
@@ -91,9 +90,8 @@ test('INV-9: a write that is being planned when PostgreSQL ends the connection i
 
 test('INV-9: a COMMIT that comes behind a FATAL of PostgreSQL commits nothing on the target', async () => {
   await using at = await scene()
-  at.client.write(query('begin'))
-  at.client.write(query(UPDATE))
-  await eventually(() => heard(at.client).filter((one) => one === 'commandComplete').length === 4, 'it is open')
+  await served(at.client, 'begin')
+  await served(at.client, UPDATE)
   at.client.once('data', () => at.client.write(query('commit')))
   at.server.write(FATAL)
   assert.equal(await at.begins(), 0)

@@ -1,6 +1,6 @@
 // Promises: a real streaming standby of a running server, that a test can stop, and promote in the primary's place.
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { cp } from 'node:fs/promises'
+import { copyFile, mkdir, readdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
@@ -59,10 +59,7 @@ async function copyOf(primary: EmbeddedPostgres, folder: string, name: string): 
   await client.connect()
   try {
     await client.query(`select pg_backup_start('standby', true)`)
-    await cp(primary.folder, folder, {
-      recursive: true,
-      filter: (from) => !NOT_COPIED.test(from.slice(primary.folder.length + 1)),
-    })
+    await copyFiles(primary.folder, folder, '')
     const { rows } = await client.query<{ labelfile: string }>('select labelfile from pg_backup_stop(false)')
     writeFileSync(join(folder, 'backup_label'), rows[0]!.labelfile)
   } finally {
@@ -76,6 +73,23 @@ async function copyOf(primary: EmbeddedPostgres, folder: string, name: string): 
   const { uid, gid } = statSync(primary.folder)
   for (const path of ['', ...readdirSync(folder, { recursive: true, encoding: 'utf8' })]) chownSync(join(folder, path), uid, gid)
   chmodSync(folder, 0o700)
+}
+
+/** What goes away meanwhile is of no use to the copy, which follows the write-ahead log from the backup's start on. */
+async function copyFiles(from: string, to: string, below: string): Promise<void> {
+  const entries = await readdir(join(from, below), { withFileTypes: true }).catch(unlessGone)
+  for (const entry of entries ?? []) {
+    const path = join(below, entry.name)
+    if (NOT_COPIED.test(path)) continue
+    if (entry.isDirectory()) {
+      await mkdir(join(to, path), { recursive: true })
+      await copyFiles(from, to, path)
+    } else if (entry.isFile()) await copyFile(join(from, path), join(to, path)).catch(unlessGone)
+  }
+}
+
+function unlessGone(error: unknown): undefined {
+  if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
 }
 
 async function isStreaming(primary: EmbeddedPostgres, name: string): Promise<boolean> {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { freePort } from '../../src/app/embedded/postgres.ts'
+import { freePort } from '../../src/app/embedded/free-port.ts'
 import { openTarget } from '../../src/app/open-target.ts'
 import { systemClock } from '../../src/lib/clock.ts'
 import { systemRandom } from '../../src/lib/prng.ts'

@@ -3,6 +3,7 @@
 // before it answers) though not a power cut (it does not sync).
 import { mkdirSync } from 'node:fs'
 import { startChildServer } from './child-server.ts'
+import { freePort } from './free-port.ts'
 
 export interface EmbeddedDynalite extends AsyncDisposable {
   readonly endpoint: string
@@ -15,7 +16,7 @@ export interface EmbeddedDynalite extends AsyncDisposable {
 
 export async function startDynalite(options: { readonly folder?: string; readonly port?: number } = {}): Promise<EmbeddedDynalite> {
   if (options.folder !== undefined) mkdirSync(options.folder, { recursive: true })
-  const task = { port: options.port ?? 0, ...(options.folder === undefined ? {} : { path: options.folder }) }
+  const task = { port: options.port ?? (await freePort()), ...(options.folder === undefined ? {} : { path: options.folder }) }
   const child = await startChildServer<{ port: number; pid: number }>({
     entry: new URL(`./dynalite-child${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url),
     args: [JSON.stringify(task)],

@@ -3,13 +3,13 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { chmodSync, chownSync, cpSync, existsSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import { promisify } from 'node:util'
 import { systemClock } from '../../lib/clock.ts'
 import { inTime, LATE } from '../../lib/in-time.ts'
 import { makeTemporaryFolder, writeFailure } from '../write-file.ts'
+import { freePort } from './free-port.ts'
 import { keeperCommand } from './keeper.ts'
 
 export interface EmbeddedPostgresOptions {
@@ -62,15 +62,6 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions = {
 /** initdb's own words, or the server's, which are in the error of its start. */
 function saidBy(error: unknown): string {
   return `${(error as { stderr?: unknown }).stderr ?? ''}${error instanceof Error ? error.message : String(error)}`
-}
-
-/** A port that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise((resolve) => server.close(resolve))
-  return port
 }
 
 type Ids = { readonly uid: number; readonly gid: number } | undefined

@@ -33,6 +33,12 @@ export const FENCE_ERRORS = {
     remedy:
       'This process serves, copies and moves nothing. Go back to the PostgreSQL that it belongs to, or see with `switchback reconcile` what differs and whether this one may take its place.',
   },
+  POSTGRES_UNCOMPARED: {
+    kind: 'transient',
+    sqlstate: '57P03',
+    message: 'whether the target belongs to this PostgreSQL is not known: the target has not answered',
+    remedy: 'Nothing mapped is served before it is known; it is asked again by itself. Check that the target can be reached.',
+  },
   TENURE_STALE: {
     kind: 'fenced',
     sqlstate: '40001',
