@@ -8,8 +8,8 @@ import { runRound } from '../chaos/round.ts'
 test('INV-1 to INV-9: a round of chaos: twelve kills, broken lines and a stopped process lose nothing, and service resumes by itself', {
   timeout: 400_000,
 }, async (t) => {
-  // Another round each day, and the same for who looks into it.
-  const seed = Number(process.env['CHAOS_SEED'] ?? Math.floor(Date.now() / 86_400_000))
+  // Another round each day; `npm run chaos -- --seed N` plays one again.
+  const seed = Math.floor(Date.now() / 86_400_000)
   t.diagnostic(`seed ${seed}`)
   const report = await runRound({
     seed,
