@@ -17,7 +17,8 @@ const CONNECTIONS = 12
 const LOAD_GIVES_UP_MS = 30_000
 const QUERY_TIMEOUT_MS = 5_000
 /** No compiler makes a copy of it. */
-const FAILPOINTS = new URL(import.meta.url.endsWith('.ts') ? './failpoints.mjs' : '../../../test/chaos/failpoints.mjs', import.meta.url).href
+const FAILPOINTS = new URL(import.meta.url.endsWith('.ts') ? './failpoints.mjs' : '../../../test/chaos/failpoints.mjs', import.meta.url)
+  .href
 
 export interface Scene {
   readonly world: World
