@@ -12,7 +12,7 @@ import type { Gateway, OpenWork } from './gateway.ts'
 import type { Host } from './kernel.ts'
 import { PgError, type Transaction } from './postgres-parts.ts'
 import { Connection, ConnectionLost } from './sessions.ts'
-import { KEYS, NOTE, ROW_NAMES, type World } from './world.ts'
+import { KEYS, NOTE, POT_NAMES, ROW_NAMES, type World } from './world.ts'
 
 const STATEMENT_BYTES = 100
 const DIRECT = 'direct writer'
@@ -20,12 +20,10 @@ const DIRECT = 'direct writer'
 export class Clients {
   readonly #world: World
   readonly #gateways: readonly Gateway[]
-  readonly transactions: number
 
-  constructor(world: World, gateways: readonly Gateway[], transactions: number) {
+  constructor(world: World, gateways: readonly Gateway[]) {
     this.#world = world
     this.#gateways = gateways
-    this.transactions = transactions
   }
 
   get #history(): History {
@@ -59,7 +57,7 @@ export class Clients {
       if (world.over || gateway.lease === null) continue
       const key = kernel.oneOf(KEYS)
       const kind = kernel.random.next()
-      if (kind > 0.55 && world.begun >= this.transactions) continue
+      if (kind > 0.55 && world.begun >= world.allowed) continue
       try {
         connection ??= await Connection.open(kernel, world.postgres, host, name)
         if (connection.lost) throw new ConnectionLost('')
@@ -87,7 +85,7 @@ export class Clients {
     return { key, acts, entry: this.#world.log.begun(key, acts, id, beganAt), told: [] }
   }
 
-  #end(who: string, { txn, parts }: Write, error: unknown): void {
+  #end(who: string, { txn, parts }: Write, error: unknown): Txn['state'] {
     const { kernel, log } = this.#world
     const { now } = kernel
     const unknown = error instanceof ConnectionLost || hasCode(error, 'OUTCOME_UNKNOWN')
@@ -107,11 +105,12 @@ export class Clients {
     }
     const why = error === null ? '' : ` (${(error as Error).message})`
     kernel.told(who, () => `transaction ${txn.id} on ${parts.map(({ key }) => key)} is ${nothing ? 'of no row' : state}${why}`)
+    return state
   }
 
   /** One statement that is its own transaction. */
-  async #alone(gateway: Gateway, connection: Connection, key: string): Promise<void> {
-    const write = this.#begin(key, this.#world.acts())
+  async #alone(gateway: Gateway, connection: Connection, key: string, acts = this.#world.acts()): Promise<Txn['state']> {
+    const write = this.#begin(key, acts)
     const [part] = write.parts
     const { gate } = gateway
     let failure: unknown = null
@@ -131,8 +130,29 @@ export class Clients {
     } catch (error) {
       failure = error
     }
-    this.#end(gateway.name, write, failure)
+    const state = this.#end(gateway.name, write, failure)
     if (failure instanceof ConnectionLost) throw failure
+    return state
+  }
+
+  /** In calm weather each key takes a write, each through another gateway; the keys of which one was acknowledged, as it comes. */
+  eachKeyTakesOne(): ReadonlySet<string> {
+    const { kernel, postgres } = this.#world
+    const served = new Set<string>()
+    const serve = async (key: string, gateway: Gateway) => {
+      const { host, name } = gateway
+      while (!served.has(key)) {
+        await kernel.sleep(host, kernel.between(1, 20))
+        const connection = await Connection.open(kernel, postgres, host, name)
+        if ((await this.#alone(gateway, connection, key, { [kernel.oneOf(POT_NAMES)]: 0 })) === 'acked') served.add(key)
+        connection.close()
+      }
+    }
+    for (const [i, key] of KEYS.entries()) {
+      const gateway = this.#gateways[i % this.#gateways.length]!
+      serve(key, gateway).catch((error: unknown) => kernel.violated('bug', String(error)))
+    }
+    return served
   }
 
   /** Read-only is in force when everything that a lease has begun has ended: nothing is acknowledged after it. */
@@ -406,7 +426,7 @@ export class Clients {
     let connection: Connection | null = null
     for (;;) {
       await kernel.sleep(host, kernel.between(30, 250))
-      if (this.#world.over || this.#world.begun >= this.transactions) continue
+      if (this.#world.over || this.#world.begun >= this.#world.allowed) continue
       this.#world.begun++
       const changesKey = kernel.chance(0.2)
       const key = kernel.oneOf(KEYS)
