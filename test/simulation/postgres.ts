@@ -127,7 +127,13 @@ export class Postgres extends Server {
         if (acted === null || acted === 'there') throw new Error(`${act} of ${key}${pot}`)
         told.push(acted.told)
         transaction.changes.push(changeOf(act, { key, pot, values: acted.row }))
-        this.#write(transaction, { key, pot, values: acted.row, by, fresh: found === null || found.fresh === true })
+        this.#write(transaction, {
+          key,
+          pot,
+          values: acted.row,
+          by,
+          fresh: found === null || transaction.writes.get(key + pot)?.fresh === true,
+        })
       }
       return told
     })

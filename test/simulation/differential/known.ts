@@ -57,6 +57,11 @@ export const KNOWN: readonly Known[] = [
     says: /^s1: committed \| s2: nothing$/,
   },
   {
+    name: 'what waited for a row that was changed, and came before, writes it',
+    steps: [...noted(0), begin('s1'), write('s1', 0, 1), begin('s2'), write('s2', 0, 'delete'), commit('s1')],
+    says: /^s1: committed \| s2: n 1 by \d+ is gone$/,
+  },
+  {
     name: 'what waited for a row that got another key writes nothing, and has it locked there',
     steps: [
       ...noted(0),
