@@ -335,8 +335,10 @@ export function leaderControl(
         const restId = `${flip.id}-rest`
         const known = postgres.flips.find(({ id }) => id === restId)
         if (known !== undefined && String(now.slots) === String(go)) return { value: { go: now, rest: known } }
-        if (now.state !== 'parking') throw new PgError('FLIP_STATE', `a split in ${now.state}`)
-        const split = { go: { ...now, slots: go }, rest: { ...now, id: restId, slots: now.slots.filter((slot) => !go.includes(slot)) } }
+        const staying = now.slots.filter((slot) => !go.includes(slot))
+        const parts = go.length > 0 && staying.length > 0 && go.every((slot) => now.slots.includes(slot))
+        if (now.state !== 'parking' || now.to !== 'source' || !parts) throw new PgError('FLIP_STATE', `a split in ${now.state}`)
+        const split = { go: { ...now, slots: go }, rest: { ...now, id: restId, slots: staying } }
         stage(() => {
           replace(split.go)
           postgres.flips.push(split.rest)
