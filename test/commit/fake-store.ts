@@ -84,6 +84,13 @@ export class FakeStore {
     return bucketOf(sequence, this.entriesPerBucket)
   }
 
+  /** Of a cell that stays as it is, where there is none: it is not made up. */
+  lacks(put: RowPut): boolean {
+    const stored = this.row(put)
+    const partial = put.values?.some((cell) => cell === undefined) ?? false
+    return partial && (stored === undefined || (stored.values === null && stored.stamp < put.stamp))
+  }
+
   put(put: RowPut): void {
     const id = rowId(put)
     const stored = this.rows.get(id)
@@ -107,6 +114,14 @@ export class FakeStore {
 
 function rowId({ table, key, clustering }: RowKey): string {
   return `${table}|${key}|${clustering.join('|')}`
+}
+
+/** Puts that keep a cell build on the ones before them: those of one row go together, by their stamps. */
+function byRow(puts: readonly RowPut[]): readonly (readonly RowPut[])[] {
+  if (!puts.some(({ values }) => values?.some((cell) => cell === undefined))) return puts.map((put) => [put])
+  const rows = new Map<string, RowPut[]>()
+  for (const put of puts) rows.set(rowId(put), [...(rows.get(rowId(put)) ?? []), put])
+  return [...rows.values()].map((of) => of.sort((a, b) => (a.stamp < b.stamp ? -1 : 1)))
 }
 
 export interface Link {
@@ -150,11 +165,21 @@ function requester(link: Link): Request {
         time.after(requestMs + spread, () => {
           part()
           if (--left > 0) return
-          const value = reply()
-          if (Number.isFinite(replyMs)) answer(() => resolve(value))
+          const told = toldBy(reply, resolve, reject)
+          if (Number.isFinite(replyMs)) answer(told)
         })
       }
     })
+}
+
+/** What the store says is known when it has done it, and heard later. */
+function toldBy<T>(reply: () => T, resolve: (value: T) => void, reject: (error: unknown) => void): () => void {
+  try {
+    const value = reply()
+    return () => resolve(value)
+  } catch (error) {
+    return () => reject(error)
+  }
 }
 
 /** The store as one process reaches it. */
@@ -176,8 +201,16 @@ export function remoteTarget(link: Link): Target {
       return request('appendEntry', { ...outbox, sequence, entry }, [() => store.outbox(outbox).set(sequence, entry)], () => {})
     },
     putRows(rows) {
-      const parts = rows.map((row) => () => store.put(row))
-      return request('putRows', rows, parts, () => {})
+      let lacking = false
+      const parts = byRow(rows).map((puts) => () => {
+        for (const put of puts) {
+          if (store.lacks(put)) lacking = true
+          else store.put(put)
+        }
+      })
+      return request('putRows', rows, parts, () => {
+        if (lacking) throw new SwitchbackError('TARGET_REFUSED', { operation: 'putRows', reason: 'a partial put found no row' })
+      })
     },
     readRows(keys) {
       const found: (StampedRow | undefined)[] = []

@@ -11,7 +11,7 @@ import type { Target } from '../../src/model/target.ts'
 import type { FaultScript } from '../../src/targets/memory/faults.ts'
 import { CALLER_RULES } from './caller-rules.ts'
 import { contractMapping, entryOf, headAt, numbered, storedAs } from './contract-mapping.ts'
-import { faultContract, lateContract } from './fault-contract.ts'
+import { doubledContract, faultContract, lateContract } from './fault-contract.ts'
 import { headContract, raceContract } from './head-contract.ts'
 import { orderContract, readContract } from './read-contract.ts'
 import { limitContract, valueContract } from './value-contract.ts'
@@ -36,20 +36,26 @@ export function targetContract(name: string, open: OpenSubject): void {
     await subject.target.prepare(mapping)
     return { ...subject, mapping, [Symbol.asyncDispose]: () => subject[Symbol.asyncDispose]() }
   }
+  engineContract(name, opened)
+  purgeContract(name, opened)
+  readContract(name, opened)
+  orderContract(name, opened)
+  doubledContract(name, opened)
+  lifeContract(name, opened)
+  valueContract(name, opened)
+  limitContract(name, opened)
+}
+
+/** What the commit engine and the syncs build on: a model of a target that knows nothing else passes this much. */
+export function engineContract(name: string, opened: Opened): void {
   headContract(name, opened)
   raceContract(name, opened)
   putContract(name, opened)
   partialPutContract(name, opened)
-  purgeContract(name, opened)
   outboxContract(name, opened)
-  readContract(name, opened)
-  orderContract(name, opened)
   faultContract(name, opened)
   lateContract(name, opened)
   callerContract(name, opened)
-  lifeContract(name, opened)
-  valueContract(name, opened)
-  limitContract(name, opened)
 }
 
 export type Opened = (keyType?: Mapping['keyType']) => Promise<ContractSubject & { readonly mapping: Mapping }>

@@ -82,3 +82,37 @@ test('what nobody heard of may have happened, late, or never; what was refused h
   })
   assert.match(refused.join(), /showed x 95 by 1/)
 })
+
+test('READ COMMITTED holds no row that is not there: it may have come since the statement began, and only since', () => {
+  const missed = (noteBegan: number) => (log: AggregateLog) => {
+    const acts = { n: 'delete', x: 0 } as const
+    const entry = log.begun('A', acts, 2, 3)
+    wrote(log, 1, { n: 'insert', x: 0 }, ['n 0 by 1', 'x 100 by 1'], [noteBegan, noteBegan + 1])
+    log.wrote(entry, 'A', acts, ['x 100 by 2'], 9, 'before it')
+    log.read('A', ['n', 'x'], [row('n', 0, 1), row('x', 100, 2)], 10, 11)
+  }
+  assert.deepEqual(violations(missed(5)), [])
+  assert.match(violations(missed(1)).join(), /no order explains what clients heard of A/)
+})
+
+test('a write of which nobody heard may have missed a row that its snapshot lacked', () => {
+  const acts = { n: 'delete', x: 0 } as const
+  const half = (log: AggregateLog, missed: boolean) => {
+    const entry = log.begun('A', acts, 2, 1)
+    if (missed) log.perhapsWithout(entry, 'A', acts, 'n')
+    wrote(log, 1, { n: 'insert' }, ['n 0 by 1'], [2, 3])
+    log.read('A', ['n', 'x'], [row('n', 0, 1), row('x', 100, 2)], 4, 5)
+    log.read('A', ['n', 'x'], [row('n', 0, 1), row('x', 100, 2)], 6, 7)
+  }
+  assert.deepEqual(
+    violations((log) => half(log, true)),
+    [],
+  )
+  const whole = violations((log) => {
+    wrote(log, 3, { n: 'insert' }, ['n 0 by 3'], [0, 1])
+    const entry = log.begun('A', acts, 2, 2)
+    assert.equal(entry.by, 2)
+    log.read('A', ['n', 'x'], [row('n', 0, 3), row('x', 100, 2)], 4, 5)
+  })
+  assert.match(whole.join(), /no order explains what clients heard of A/)
+})

@@ -16,6 +16,12 @@ export interface Entry extends Operation<Rows> {
   readonly by: number
 }
 
+/**
+ * Of rows that a write did not find: on the target they were not there when it took effect. PostgreSQL's READ COMMITTED holds no row that is
+ * not there: they were not in the statement's snapshot. Past the gateways they need not even be PostgreSQL's.
+ */
+export type Missed = 'with it' | 'before it' | 'unsaid'
+
 const STEPS_MAX = 200_000
 
 export class AggregateLog {
@@ -43,13 +49,24 @@ export class AggregateLog {
   }
 
   /** It succeeded, and said this of the rows it touched. */
-  wrote(entry: Entry, key: string, acts: Acts, told: readonly string[], ended: number): void {
+  wrote(entry: Entry, key: string, acts: Acts, told: readonly string[], ended: number, missed: Missed = 'with it'): void {
+    const wrote = told.map((text) => text.split(' ')[0]!)
+    const done = missed === 'with it' ? acts : Object.fromEntries(Object.entries(acts).filter(([pot]) => wrote.includes(pot)))
     const apply = (rows: Rows) => {
-      const after = applied(rows, key, acts, entry.by)
+      const after = applied(rows, key, done, entry.by)
       return after !== null && String(after.told) === String(told) ? after.rows : null
     }
-    const wrote = told.map((text) => text.split(' ')[0]!)
     this.#replace(key, entry, { ...entry, ended, apply, what: `write ${entry.by} was told ${told.join(', ') || 'of no row'}`, wrote })
+    const pots = Object.keys(acts).filter((pot) => !(pot in done))
+    if (pots.length > 0 && missed === 'before it') this.read(key, pots, [], entry.began, ended)
+  }
+
+  /** Nobody heard of it, and its snapshot may have lacked this row: PostgreSQL has written the others alone then. */
+  perhapsWithout(entry: Entry, key: string, acts: Acts, missed: string): void {
+    const { [missed]: _, ...others } = acts
+    const apply = (rows: Rows) => applied(rows, key, others, entry.by)?.rows ?? null
+    // Whose the values of its pots are, the whole write says already.
+    if (missed in acts) this.#entries.get(key)!.push({ ...entry, apply, what: `${entry.what}, without ${missed}`, wrote: [] })
   }
 
   /** A unique violation is an answer too: one of the rows that it would have put was there. */

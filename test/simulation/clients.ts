@@ -7,7 +7,7 @@ import type { Row } from '../../src/model/row.ts'
 import { all, ENV, one } from '../commit/fake-plans.ts'
 import type { History, Read, Txn } from '../commit/history.ts'
 import { type Acts, actsPlan, toldOf } from './acts.ts'
-import type { Entry } from './aggregate-log.ts'
+import type { Entry, Missed } from './aggregate-log.ts'
 import type { Gateway, OpenWork } from './gateway.ts'
 import type { Host } from './kernel.ts'
 import { PgError, type Transaction } from './postgres-parts.ts'
@@ -82,7 +82,7 @@ export class Clients {
   }
 
   #part({ id, beganAt }: Txn, key: string, acts: Acts): Part {
-    return { key, acts, entry: this.#world.log.begun(key, acts, id, beganAt), told: [] }
+    return { key, acts, entry: this.#world.log.begun(key, acts, id, beganAt), told: [], missed: 'with it' }
   }
 
   #end(who: string, { txn, parts }: Write, error: unknown): Txn['state'] {
@@ -96,12 +96,13 @@ export class Clients {
       kernel.violated('bug', String(error instanceof Error ? error.stack : error))
     this.#history.end(txn, state, now)
     const duplicate = (error instanceof SqlError && error.sqlstate === '23505') || (error instanceof PgError && error.code === '23505')
-    for (const { key, acts, entry, told } of parts) {
+    for (const { key, acts, entry, told, missed } of parts) {
       // Past the gateways PostgreSQL answers from what it has: of no row of its own it need not know whose the key is.
       if (nothing && who === DIRECT) log.refused(entry, key)
-      else if (error === null) log.wrote(entry, key, acts, told, now)
+      else if (error === null) log.wrote(entry, key, acts, told, now, missed)
       else if (duplicate && parts.length === 1) log.wasThere(entry, key, acts, now)
       else if (!unknown) log.refused(entry, key)
+      else if (missed !== 'with it') log.perhapsWithout(entry, key, acts, NOTE)
     }
     const why = error === null ? '' : ` (${(error as Error).message})`
     kernel.told(who, () => `transaction ${txn.id} on ${parts.map(({ key }) => key)} is ${nothing ? 'of no row' : state}${why}`)
@@ -189,6 +190,7 @@ export class Clients {
     const slot = hashSlotOf(part.key)
     const work = gate.beginSource({ explicit: false })
     gate.touch(work, { touch: slot, writes: true })
+    part.missed = 'before it'
     try {
       part.told = await connection.call(async (backend) => {
         const transaction = postgres.begin(backend, 'read committed')
@@ -333,6 +335,7 @@ export class Clients {
         this.#saw(key, ROW_NAMES, rows, began)
       }
       await kernel.sleep(host, kernel.between(0, kernel.chance(0.1) ? 400 : 40))
+      part.missed = 'before it'
       part.told = await statement(true, () => connection.call(() => postgres.update(transaction!, key, slot, part.acts, by)))
       await kernel.sleep(host, kernel.between(0, kernel.chance(0.1) ? 400 : 40))
       if (interrupted !== null) throw interrupted
@@ -449,6 +452,7 @@ export class Clients {
         if (changesKey) await this.#move(open, transaction, begun)
         else {
           const [part] = begun.parts
+          part.missed = 'unsaid'
           part.told = await open.call(() => postgres.update(transaction, key, hashSlotOf(key), part.acts, begun.txn.id))
         }
         await kernel.sleep(host, kernel.between(0, kernel.chance(0.1) ? 600 : 30))
@@ -489,6 +493,7 @@ interface Part {
   readonly acts: Acts
   readonly entry: Entry
   told: readonly string[]
+  missed: Missed
 }
 
 interface Write {

@@ -29,6 +29,8 @@ function refusal(error: unknown): never {
       throw new SwitchbackError('LEASE_OVER', { lease: '' }, error)
     case 'FLIP_STATE':
       throw new SwitchbackError('FLIP_STATE', { flip: '', state: error.message, act: '' }, error)
+    case 'FLIP_DEADLINE':
+      throw new SwitchbackError('FLIP_DEADLINE', { flip: error.message }, error)
     case 'FLIP_OVERLAPS':
       throw new SwitchbackError('FLIP_OVERLAPS', { flip: '', state: '' }, error)
     default:
@@ -136,7 +138,11 @@ export interface SimulatedLeader extends LeaderControl, StandbyControl {
 
 type StandbyControl = Parameters<typeof watchStandbys>[0]['control']
 
-export function leaderControl({ kernel, postgres, standby }: World, host: Host, token: number): SimulatedLeader {
+export function leaderControl(
+  { kernel, postgres, standby }: Pick<World, 'kernel' | 'postgres' | 'standby'>,
+  host: Host,
+  token: number,
+): SimulatedLeader {
   const session = new ControlSession(kernel, postgres, host, `leader ${token} control`, { mends: true })
   const query = <T>(work: (backend: Backend) => Promise<T>) => session.query(work).catch(refusal)
   const act = <T>(body: Parameters<typeof postgres.act<T>>[2]) => query((backend) => postgres.act(backend, token, body))
@@ -196,6 +202,8 @@ export function leaderControl({ kernel, postgres, standby }: World, host: Host, 
         again: ['committed', 'routed'],
         from: flip.to === 'source' ? ['parking', 'fenced'] : ['fenced'],
         before: (slots) => {
+          if (flip.to === 'target' && !postgres.marked.has(flip.id)) throw new PgError('FLIP_STATE', 'no marker')
+          if (kernel.now > postgres.begun.get(flip.id)! + flipOf(flip.id).deadlineMs) throw new PgError('FLIP_DEADLINE', flip.id)
           // Before the commit record and after the marker.
           firstLsn = postgres.insertLsn
           mustBeOnStandby(flip, flip.to === 'target' ? 'fenced' : 'parking', 'commits')
@@ -233,7 +241,9 @@ export function leaderControl({ kernel, postgres, standby }: World, host: Host, 
     openFlips: () => read(() => postgres.flips.filter(({ state }) => state !== 'cancelled' && state !== 'routed')),
     writeIntent: ({ to, slots, deadlineMs }) =>
       act((stage) => {
-        const open = postgres.flips.find((flip) => flip.state !== 'cancelled' && flip.state !== 'routed')
+        const open = postgres.flips.find(
+          (flip) => flip.state !== 'cancelled' && flip.state !== 'routed' && flip.slots.some((slot) => slots.includes(slot)),
+        )
         if (open !== undefined) {
           if (open.state === 'intent' && open.to === to && String(open.slots) === String(slots)) return { value: open }
           throw new PgError('FLIP_OVERLAPS', open.id)
@@ -250,6 +260,7 @@ export function leaderControl({ kernel, postgres, standby }: World, host: Host, 
           startedAt: '',
           steps: [],
         }
+        postgres.begun.set(flip.id, kernel.now)
         stage(() => void postgres.flips.push(flip))
         return { value: flip }
       }),
@@ -277,9 +288,10 @@ export function leaderControl({ kernel, postgres, standby }: World, host: Host, 
         return writers.filter(({ virtualTransaction }) => now.has(virtualTransaction))
       }),
     writeMarker: (flip) =>
-      act(() => {
+      act((stage) => {
         const { state, epoch } = flipOf(flip.id)
         if (state !== 'fenced') throw new PgError('FLIP_STATE', `a marker in ${state}`)
+        stage(() => void postgres.marked.add(flip.id))
         const content = `flip:${flip.id}:${epoch}`
         return { value: content, changes: [{ kind: 'message', prefix: 'switchback', content }] }
       }),
@@ -323,11 +335,14 @@ export function leaderControl({ kernel, postgres, standby }: World, host: Host, 
         const restId = `${flip.id}-rest`
         const known = postgres.flips.find(({ id }) => id === restId)
         if (known !== undefined && String(now.slots) === String(go)) return { value: { go: now, rest: known } }
-        if (now.state !== 'parking') throw new PgError('FLIP_STATE', `a split in ${now.state}`)
-        const split = { go: { ...now, slots: go }, rest: { ...now, id: restId, slots: now.slots.filter((slot) => !go.includes(slot)) } }
+        const staying = now.slots.filter((slot) => !go.includes(slot))
+        const parts = go.length > 0 && staying.length > 0 && go.every((slot) => now.slots.includes(slot))
+        if (now.state !== 'parking' || now.to !== 'source' || !parts) throw new PgError('FLIP_STATE', `a split in ${now.state}`)
+        const split = { go: { ...now, slots: go }, rest: { ...now, id: restId, slots: staying } }
         stage(() => {
           replace(split.go)
           postgres.flips.push(split.rest)
+          postgres.begun.set(restId, kernel.now)
           kernel.told('flip', () => `${flip.id} goes on with ${go}, the rest stays parked`)
         })
         return { value: split }
@@ -352,6 +367,8 @@ export function leaderControl({ kernel, postgres, standby }: World, host: Host, 
     finishFlip: (flip, steps) =>
       act((stage) => {
         const now = flipOf(flip.id)
+        if (now.state !== 'committed' && now.state !== 'routed' && now.state !== 'cancelled')
+          throw new PgError('FLIP_STATE', `a finish in ${now.state}`)
         if (now.state === 'committed' && now.slots.some((slot) => postgres.owned(slot).phase !== 'steady'))
           throw new PgError('FLIP_STATE', 'it is still held')
         const next: FlipRecord = { ...now, state: now.state === 'committed' ? 'routed' : now.state, steps }
@@ -361,9 +378,9 @@ export function leaderControl({ kernel, postgres, standby }: World, host: Host, 
     setReadOnly: (slots, readOnly) =>
       untilFree(2_000, () =>
         act<number>((stage) => {
+          postgres.lockSlots(slots, stage)
           const changed = slots.filter((slot) => postgres.owned(slot).readOnly !== readOnly)
           if (changed.length === 0) return { value: postgres.epoch }
-          postgres.lockSlots(slots, stage)
           const taken = postgres.epoch + 1
           stage(() => {
             postgres.epoch = taken

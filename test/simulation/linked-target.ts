@@ -7,7 +7,9 @@ import type { Step } from './coverage.ts'
 import type { Host } from './kernel.ts'
 import type { World } from './world.ts'
 
-export function linkedTarget(world: World, host: Host, engine: 'commit' | 'sync'): Target {
+type Linked = Pick<World, 'kernel' | 'store' | 'coverage' | 'failing'>
+
+export function linkedTarget(world: Linked, host: Host, engine: 'commit' | 'sync'): Target {
   const { kernel, store, coverage } = world
   const fate = (operation: Operation) => {
     const requestMs = kernel.delay(host.name, 'target')

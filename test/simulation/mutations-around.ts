@@ -21,14 +21,14 @@ const ROWS: readonly Mutation[] = [
     'the guard looks at the new key alone',
     'Guard: a row trigger that computes the slots of OLD and NEW',
     'test/simulation/postgres.ts',
-    'for (const key of [from, to]) await this.#guard',
+    'for (const key of [to, from]) await this.#guard',
     'for (const key of [to]) await this.#guard',
   ),
   one(
     'the guard looks at the old key alone',
     'Guard: a row trigger that computes the slots of OLD and NEW',
     'test/simulation/postgres.ts',
-    'for (const key of [from, to]) await this.#guard',
+    'for (const key of [to, from]) await this.#guard',
     'for (const key of [from]) await this.#guard',
   ),
   {

@@ -441,8 +441,8 @@ const GUARD: readonly Mutation[] = [
     'an old snapshot passes the guard',
     'Guard, Old snapshots: for share',
     'test/simulation/postgres.ts',
-    "        if (row.versions.at(-1)!.seq > transaction.snapshot!) throw new PgError('40001', 'the ownership row has changed')\n        row.sharers.add(transaction)\n        return true\n      })\n    }\n    const { owner, phase, readOnly } = row.versions.at(-1)!.value",
-    '        return true\n      })\n    }\n    const { owner, phase, readOnly } = (transaction.snapshot === null ? row.versions.at(-1)! : row.versions.findLast(({ seq }) => seq <= transaction.snapshot!)!).value',
+    "        if (row.versions.at(-1)!.seq > transaction.snapshot!) throw new PgError('40001', 'the ownership row has changed')\n        if (row.updating) return false\n        row.sharers.add(transaction)\n        return true\n      }\n      await this.taken(transaction.backend, take, () => ['leader'])\n    }\n    const { owner, phase, readOnly } = row.versions.at(-1)!.value",
+    "        return true\n      }\n      await this.taken(transaction.backend, take, () => ['leader'])\n    }\n    const { owner, phase, readOnly } = (transaction.snapshot === null ? row.versions.at(-1)! : row.versions.findLast(({ seq }) => seq <= transaction.snapshot!)!).value",
   ),
   one(
     'no guard against direct writers',

@@ -6,6 +6,7 @@ import type { Lsn, SlotId } from '../../src/model/ids.ts'
 import type { Ownership } from '../../src/model/ownership.ts'
 import type { Row } from '../../src/model/row.ts'
 import { POTS } from '../commit/fake-plans.ts'
+import type { RowAct } from './acts.ts'
 import type { Host } from './kernel.ts'
 
 export class PgError extends Error {
@@ -28,6 +29,9 @@ export interface Backend {
   transaction: Transaction | null
 }
 
+/** Who holds what another one waits for. The leader: an act of it. */
+export type Blocker = Backend | 'leader'
+
 export interface Version<T> {
   readonly seq: number
   readonly value: T
@@ -46,21 +50,23 @@ export interface WrittenRow {
   /** Null: it is not there any more. */
   readonly values: Row | null
   readonly by: number
-  /** Its partition key was changed: the row of that key is gone by the same change. */
-  readonly from?: string
+  /** Another row than the one that had this key before: inserted, or come from another key. */
+  readonly fresh?: boolean
+  /** Its key was changed: that of the row that it is now. */
+  readonly to?: string
 }
 
-/** As the stream tells it. `there`: which rows were there before. */
+/** As the stream tells of one act on a row, of which a transaction may do several. */
+export function changeOf(act: RowAct, { key, pot, values }: Pick<WrittenRow, 'key' | 'pot' | 'values'>): SourceChange {
+  if (values === null) return { kind: 'delete', table: POTS, before: [key, pot, undefined, undefined] }
+  return act === 'insert' ? { kind: 'insert', table: POTS, after: values } : { kind: 'update', table: POTS, before: null, after: values }
+}
+
+/** Of an applier's transaction, each row once. `there`: which rows were there before. */
 export function changesOf(rows: readonly WrittenRow[], there: (row: WrittenRow) => boolean): SourceChange[] {
-  const left = new Set(rows.flatMap(({ from, pot }) => (from === undefined ? [] : [from + pot])))
   return rows.flatMap((row): SourceChange[] => {
-    const { key, pot, values, from } = row
-    if (values === null) {
-      if (left.has(key + pot) || !there(row)) return []
-      return [{ kind: 'delete', table: POTS, before: [key, pot, undefined, undefined] }]
-    }
-    if (from !== undefined) return [{ kind: 'update', table: POTS, before: [from, pot, undefined, undefined], after: values }]
-    return [there(row) ? { kind: 'update', table: POTS, before: null, after: values } : { kind: 'insert', table: POTS, after: values }]
+    if (row.values === null) return there(row) ? [changeOf('delete', row)] : []
+    return [changeOf(there(row) ? 0 : 'insert', row)]
   })
 }
 
@@ -73,6 +79,8 @@ export interface Transaction {
   /** Holds a lock that lets it write the mapped table. */
   writer: boolean
   readonly writes: Map<string, WrittenRow>
+  /** In order, as the WAL has them. */
+  readonly changes: SourceChange[]
   readonly locked: Set<string>
   /** Its commit record is written: it keeps its locks until its changes are visible, whatever becomes of its backend. */
   recorded: boolean

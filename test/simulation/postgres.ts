@@ -2,16 +2,17 @@
 // table locks, the guard, a WAL with commit records that are decodable before they are visible, one logical slot, backends that go on
 // after their clients have gone, and a crash that loses what had not committed. The control schema's acts are transactions like others.
 import { Signal } from '../../src/lib/latch.ts'
-import type { SourceChange, SourceTransaction } from '../../src/model/change.ts'
+import type { SourceChange } from '../../src/model/change.ts'
 import type { FlipRecord, WaitingWriter } from '../../src/model/control.ts'
 import { type Lsn, lsnOf, type SlotId } from '../../src/model/ids.ts'
 import type { Ownership, TenureRecord } from '../../src/model/ownership.ts'
 import type { Row } from '../../src/model/row.ts'
+import { POTS } from '../commit/fake-plans.ts'
 import { type Acts, actOn } from './acts.ts'
-import type { Host, Kernel } from './kernel.ts'
+import type { Kernel } from './kernel.ts'
 import {
   type Backend,
-  BackendGone,
+  changeOf,
   changesOf,
   type Due,
   type Job,
@@ -24,22 +25,20 @@ import {
   type Version,
   type WrittenRow,
 } from './postgres-parts.ts'
+import { Rows } from './rows.ts'
+import { Server } from './server.ts'
 
 export const START_AMOUNT = 100
-const RECORD_BYTES = 48n
-const STEP_MS = 0.6
-const HALF_OPEN_MAX_MS = 1_500
-const CHECKPOINT_EVERY_MS = 2_000
 
-export class Postgres {
-  readonly kernel: Kernel
-  host: Host
+export class Postgres extends Server {
   readonly ownership = new Map<SlotId, OwnershipRow>()
-  readonly rows = new Map<string, Version<WrittenRow>[]>()
-  readonly wal: SourceTransaction[] = []
   readonly tenures: TenureRecord[] = []
   readonly leases = new Map<string, Lease>()
   readonly flips: FlipRecord[] = []
+  /** By flip: when its intent was written. */
+  readonly begun = new Map<string, number>()
+  /** Flips whose marker is in the WAL. */
+  readonly marked = new Set<string>()
   readonly applied = new Map<string, { slot: SlotId; tenure: number; version: number; txnId: string }>()
   readonly positions = new Map<string, SavedPosition>()
   readonly jobs: Job[] = []
@@ -54,29 +53,17 @@ export class Postgres {
   epoch = 1
   token = 0
   beats = 0
-  confirmed: Lsn = lsnOf(0n)
-  /** The one walsender of the slot. */
-  streaming: Backend | null = null
-  readonly backends = new Set<Backend>()
   stateLock = new Mutex()
   readonly leaderSharers = new Set<Backend>()
-  /** Notified at whatever may let somebody go on. */
-  changed = new Signal()
-  readonly walGrew = new Signal()
   readonly woken = new Signal()
   readonly leasesChanged = new Signal()
   /** Told of each committed write of a client or an applier, in the order in which PostgreSQL has them. */
   onEffect: (rows: readonly WrittenRow[], origin: string | null) => void = () => undefined
-  /** A slot's confirmed position is on disk as of the last checkpoint: after a crash the stream begins there. */
-  #saved = { confirmed: lsnOf(0n), at: 0 }
-  #seq = 1
-  #lsn = 1_000n
-  readonly #rowLocks = new Map<string, Transaction>()
+  readonly #rows = new Rows()
   readonly #writers = new Set<Transaction>()
 
   constructor(kernel: Kernel, slots: readonly SlotId[]) {
-    this.kernel = kernel
-    this.host = kernel.host('postgres')
+    super(kernel)
     for (const slot of slots) {
       const row: Ownership = { slot, owner: 'source', phase: 'steady', readOnly: false, epoch: 1, tenure: 1, base: 1_000_000n }
       this.ownership.set(slot, { versions: [{ seq: 0, value: row }], sharers: new Set(), updating: false })
@@ -85,80 +72,24 @@ export class Postgres {
   }
 
   seed(rows: readonly WrittenRow[]): void {
-    for (const row of rows) this.rows.set(row.key + row.pot, [{ seq: 0, value: row }])
+    for (const row of rows) this.#rows.versions.set(row.key + row.pot, [{ seq: 0, value: row }])
   }
 
-  get down(): boolean {
-    return this.host.dead
+  get rows(): ReadonlyMap<string, readonly Version<WrittenRow>[]> {
+    return this.#rows.versions
   }
 
-  get insertLsn(): Lsn {
-    return lsnOf(this.#lsn)
-  }
-
-  connect(client: Host, applicationName: string): Backend {
-    if (this.down) throw new BackendGone('PostgreSQL is down')
-    const backend: Backend = { pid: this.kernel.nextId(), client, applicationName, gone: false, transaction: null }
-    this.backends.add(backend)
-    return backend
-  }
-
-  /** Ends a backend: its transaction rolls back, unless its commit record is written. */
-  terminate(backend: Backend): void {
-    if (backend.gone) return
-    backend.gone = true
-    this.backends.delete(backend)
-    if (this.streaming === backend) this.streaming = null
-    if (backend.transaction !== null && !backend.transaction.recorded) this.#end(backend.transaction)
-    this.changed.notify()
-    this.walGrew.notify()
-  }
-
-  /** The server hears of a dead client's socket at once, or finds out by keepalive. */
-  left(backend: Backend): void {
-    const delayMs = this.kernel.chance(0.7) ? this.kernel.between(1, 30) : this.kernel.between(200, HALF_OPEN_MAX_MS)
-    this.kernel.time.after(delayMs, () => this.terminate(backend))
-  }
-
-  clientDied(host: Host): void {
-    for (const backend of this.backends) if (backend.client === host) this.left(backend)
-  }
-
-  crash(): void {
-    this.kernel.told('postgres', () => 'kill -9')
-    this.host.dead = true
-    for (const backend of [...this.backends]) this.terminate(backend)
+  override crash(): void {
+    super.crash()
     this.leaderSharers.clear()
     for (const row of this.ownership.values()) row.updating = false
-    this.confirmed = this.#saved.confirmed
   }
 
-  restart(): void {
-    this.kernel.told('postgres', () => 'starts again')
-    this.host = this.kernel.host('postgres')
+  override restart(): void {
+    super.restart()
     // What waited for a lock died with its backend.
     this.stateLock = new Mutex()
     for (const [id, lease] of this.leases) this.leases.set(id, { ...lease, locked: new Mutex() })
-    this.changed = new Signal()
-  }
-
-  /** A little time inside the server, in which others go on. */
-  async step(backend: Backend, ms = STEP_MS): Promise<void> {
-    this.#mustBe(backend)
-    await this.kernel.sleep(this.host, this.kernel.between(0.05, ms))
-    this.#mustBe(backend)
-  }
-
-  #mustBe(backend: Backend): void {
-    if (backend.gone) throw new BackendGone()
-  }
-
-  /** `take` looks and takes in one turn, so that no two find the same thing free. */
-  async #taken(backend: Backend, take: () => boolean): Promise<void> {
-    while (!take()) {
-      await this.changed.next()
-      this.#mustBe(backend)
-    }
   }
 
   // ---- clients
@@ -172,6 +103,7 @@ export class Postgres {
       snapshot: null,
       writer: false,
       writes: new Map(),
+      changes: [],
       locked: new Set(),
       recorded: false,
       ended: false,
@@ -182,16 +114,26 @@ export class Postgres {
 
   /** Returns what it tells of each row. Throws PgError as the guard or PostgreSQL refuses; the transaction is over then. */
   update(transaction: Transaction, key: string, slot: SlotId, acts: Acts, by: number): Promise<readonly string[]> {
-    return this.#writing(transaction, async () => {
+    return this.#writing(transaction, async (snapshot) => {
       const told: string[] = []
       for (const pot of Object.keys(acts).sort()) {
-        const row = await this.#lockRow(transaction, key + pot)
-        const acted = actOn(row.values, acts[pot]!, { key, pot, by })
-        if (acted === null) continue
+        const act = acts[pot]!
+        const found = act === 'insert' ? null : await this.#found(transaction, key + pot, snapshot)
+        if (act !== 'insert' && found === null) continue
         await this.#guard(transaction, slot)
-        if (acted === 'there') throw new PgError('23505', 'duplicate key value violates unique constraint')
+        // The trigger comes before the index, which waits for whoever may have put the same key there.
+        if (found === null) await this.#lockEntry(transaction, key + pot)
+        const acted = actOn(found?.values ?? null, act, { key, pot, by })
+        if (acted === null || acted === 'there') throw new Error(`${act} of ${key}${pot}`)
         told.push(acted.told)
-        transaction.writes.set(key + pot, { key, pot, values: acted.row, by })
+        transaction.changes.push(changeOf(act, { key, pot, values: acted.row }))
+        this.#write(transaction, {
+          key,
+          pot,
+          values: acted.row,
+          by,
+          fresh: found === null || transaction.writes.get(key + pot)?.fresh === true,
+        })
       }
       return told
     })
@@ -199,19 +141,20 @@ export class Postgres {
 
   /** `update ... set key = to`: the row leaves one aggregate for another. Returns it as it was; null: it was not there. */
   changeKey(transaction: Transaction, from: string, to: string, pot: string, by: number): Promise<Row | null> {
-    return this.#writing(transaction, async () => {
-      const row = await this.#lockRow(transaction, from + pot)
-      if (row.values === null) return null
-      for (const key of [from, to]) await this.#guard(transaction, this.slotOf(key))
-      const there = await this.#lockRow(transaction, to + pot)
-      if (there.values !== null) throw new PgError('23505', 'duplicate key value violates unique constraint')
-      transaction.writes.set(from + pot, { key: from, pot, values: null, by })
-      transaction.writes.set(to + pot, { key: to, pot, values: [to, pot, row.values[2]!, String(by)], by, from })
+    return this.#writing(transaction, async (snapshot) => {
+      const row = await this.#found(transaction, from + pot, snapshot)
+      if (row === null) return null
+      for (const key of [to, from]) await this.#guard(transaction, this.slotOf(key))
+      await this.#lockEntry(transaction, to + pot)
+      const values = [to, pot, row.values![2]!, String(by)]
+      transaction.changes.push({ kind: 'update', table: POTS, before: [from, pot, undefined, undefined], after: values })
+      this.#write(transaction, { key: from, pot, values: null, by, to: to + pot })
+      this.#write(transaction, { key: to, pot, values, by, fresh: true })
       return row.values
     })
   }
 
-  async #writing<T>(transaction: Transaction, statement: () => Promise<T>): Promise<T> {
+  async #writing<T>(transaction: Transaction, statement: (snapshot: number) => Promise<T>): Promise<T> {
     const { backend } = transaction
     try {
       // The table lock comes before the snapshot: whoever has not seen a fence is in its wait set.
@@ -219,27 +162,69 @@ export class Postgres {
       transaction.writer = true
       this.#writers.add(transaction)
       await this.step(backend)
-      if (transaction.isolation === 'repeatable read') transaction.snapshot ??= this.#seq
-      return await statement()
+      if (transaction.isolation === 'repeatable read') transaction.snapshot ??= this.seq
+      return await statement(transaction.snapshot ?? this.seq)
     } catch (error) {
-      if (!backend.gone) this.#end(transaction)
+      if (!backend.gone) this.end(transaction)
       throw error
     }
   }
 
+  /** A row that `update` or `delete` finds by its snapshot and, once it is locked, as it has become. Null: it is not there, or not any more. */
+  async #found(transaction: Transaction, id: string, snapshot: number): Promise<WrittenRow | null> {
+    const own = transaction.writes.get(id)
+    if (own !== undefined) return own.values === null ? null : own
+    const seen = this.#rows.visible(id, snapshot)
+    if (seen.value.values === null) return null
+    // READ COMMITTED follows the row, and has locked it before it looks whether it is still the one that was asked for.
+    for (let at: string | null = id; at !== null; ) {
+      const held = transaction.locked.has(at)
+      this.#mustBeUnchanged(transaction, id)
+      await this.#lockRow(transaction, at)
+      this.#mustBeUnchanged(transaction, id)
+      const now = this.#rows.whereabouts(id, seen.seq)
+      if (now === at) return at === id ? this.#rows.newest(id) : null
+      if (!held) this.#rows.unlock(transaction, at)
+      this.changed.notify()
+      at = now
+    }
+    return null
+  }
+
+  #mustBeUnchanged({ snapshot }: Transaction, id: string): void {
+    if (snapshot !== null && this.rows.get(id)!.at(-1)!.seq > snapshot)
+      throw new PgError('40001', 'could not serialize access due to concurrent update')
+  }
+
+  /** Of the primary key's index: waits for whoever may have put the same key there, or taken it away. */
+  async #lockEntry(transaction: Transaction, id: string): Promise<void> {
+    const rows = this.#rows
+    await this.taken(
+      transaction.backend,
+      () => rows.isFree(transaction, id),
+      () => [rows.holder(id)],
+    )
+    if ((transaction.writes.get(id) ?? rows.newest(id)).values !== null)
+      throw new PgError('23505', 'duplicate key value violates unique constraint')
+    await this.#lockRow(transaction, id)
+  }
+
+  /** Who waits for a row that has left its key finds it, though another has come there. */
+  #write(transaction: Transaction, row: WrittenRow): void {
+    const id = row.key + row.pot
+    const to = row.to ?? transaction.writes.get(id)?.to
+    transaction.writes.set(id, to === undefined ? row : { ...row, to })
+  }
+
   async #lockRow(transaction: Transaction, id: string): Promise<WrittenRow> {
-    const { backend, snapshot } = transaction
-    await this.#taken(backend, () => {
-      const holder = this.#rowLocks.get(id)
-      if (holder !== undefined && holder !== transaction) return false
-      this.#rowLocks.set(id, transaction)
-      transaction.locked.add(id)
-      return true
-    })
-    const newest = this.rows.get(id)!.at(-1)!
-    if (snapshot !== null && newest.seq > snapshot) throw new PgError('40001', 'could not serialize access due to concurrent update')
+    const { backend } = transaction
+    await this.taken(
+      backend,
+      () => this.#rows.lock(transaction, id),
+      () => [this.#rows.holder(id)],
+    )
     await this.step(backend, 0.2)
-    return transaction.writes.get(id) ?? newest.value
+    return transaction.writes.get(id) ?? this.#rows.newest(id)
   }
 
   /** The row trigger (protocols.md, Guard in PostgreSQL). */
@@ -247,40 +232,37 @@ export class Postgres {
     const row = this.ownership.get(slot)!
     if (transaction.isolation === 'repeatable read') {
       // `for share`: waits for an update under way, and fails where the row has changed since the snapshot.
-      await this.#taken(transaction.backend, () => {
-        if (row.updating) return false
+      const take = () => {
         if (row.versions.at(-1)!.seq > transaction.snapshot!) throw new PgError('40001', 'the ownership row has changed')
+        if (row.updating) return false
         row.sharers.add(transaction)
         return true
-      })
+      }
+      await this.taken(transaction.backend, take, () => ['leader'])
     }
     const { owner, phase, readOnly } = row.versions.at(-1)!.value
     if (owner === 'target') throw new PgError('55000', 'the key lives on the target')
-    if (phase === 'fenced') throw new PgError('40001', 'the key is being moved')
     if (readOnly) throw new PgError('25006', 'read-only')
+    if (phase === 'fenced') throw new PgError('40001', 'the key is being moved')
   }
 
   async commit(transaction: Transaction): Promise<void> {
     const { backend } = transaction
     await this.step(backend)
     const rows = [...transaction.writes.values()]
-    if (rows.length === 0) return this.#end(transaction)
+    if (rows.length === 0) return this.end(transaction)
     for (const { key } of rows) this.#mustBeOurs(key, transaction)
     transaction.recorded = true
-    await this.#record(
-      changesOf(rows, (row) => this.#isThere(row)),
-      null,
-      () => {
-        for (const row of rows) this.rows.get(row.key + row.pot)!.push({ seq: this.#seq, value: row })
-        this.#end(transaction)
-        this.onEffect(rows, null)
-      },
-    )
-    this.#mustBe(backend)
+    await this.record(transaction.changes, null, () => {
+      this.#rows.become(rows, this.seq)
+      this.end(transaction)
+      this.onEffect(rows, null)
+    })
+    this.mustBe(backend)
   }
 
   rollback(transaction: Transaction): void {
-    this.#end(transaction)
+    this.end(transaction)
   }
 
   slotOf: (key: string) => SlotId = () => 0
@@ -296,11 +278,11 @@ export class Postgres {
     )
   }
 
-  #end(transaction: Transaction): void {
+  protected override end(transaction: Transaction): void {
     if (transaction.ended) return
     transaction.ended = true
     if (transaction.backend.transaction === transaction) transaction.backend.transaction = null
-    for (const id of transaction.locked) if (this.#rowLocks.get(id) === transaction) this.#rowLocks.delete(id)
+    for (const id of [...transaction.locked]) this.#rows.unlock(transaction, id)
     for (const row of this.ownership.values()) row.sharers.delete(transaction)
     this.#writers.delete(transaction)
     this.changed.notify()
@@ -309,35 +291,12 @@ export class Postgres {
   /** Rows of a key, of one snapshot. */
   async read(backend: Backend, transaction: Transaction | null, key: string, pots: readonly string[]): Promise<Row[]> {
     await this.step(backend)
-    if (transaction?.isolation === 'repeatable read') transaction.snapshot ??= this.#seq
-    const snapshot = transaction?.snapshot ?? this.#seq
+    if (transaction?.isolation === 'repeatable read') transaction.snapshot ??= this.seq
+    const snapshot = transaction?.snapshot ?? this.seq
     return pots.flatMap((pot) => {
       const own = transaction?.writes.get(key + pot)
-      const { values } = own ?? this.rows.get(key + pot)!.findLast(({ seq }) => seq <= snapshot)!.value
+      const { values } = own ?? this.#rows.visible(key + pot, snapshot).value
       return values === null ? [] : [values]
-    })
-  }
-
-  #isThere({ key, pot }: WrittenRow): boolean {
-    return this.rows.get(key + pot)!.at(-1)!.value.values !== null
-  }
-
-  /** The commit record is in the WAL, and can be decoded, before its changes are visible; nothing takes it back any more. */
-  async #record(changes: readonly SourceChange[], origin: string | null, visible: () => void): Promise<void> {
-    if (this.kernel.now - this.#saved.at > CHECKPOINT_EVERY_MS) this.#saved = { confirmed: this.confirmed, at: this.kernel.now }
-    const commitLsn = lsnOf(this.#lsn)
-    this.#lsn += RECORD_BYTES
-    this.wal.push({ commitLsn, endLsn: lsnOf(this.#lsn), committedAtMs: this.kernel.now, origin, changes })
-    this.walGrew.notify()
-    // Not on the host: a crash here finds the record and replays it.
-    const delayMs = this.down ? 0 : this.kernel.between(0, STEP_MS)
-    await new Promise<void>((resolve) => {
-      this.kernel.time.after(delayMs, () => {
-        this.#seq++
-        visible()
-        this.changed.notify()
-        resolve()
-      })
     })
   }
 
@@ -364,12 +323,12 @@ export class Postgres {
       const staged: (() => void)[] = []
       const { value, changes } = body((change) => staged.push(change))
       mine = false
-      await this.#record(changes ?? [], null, () => {
+      await this.record(changes ?? [], null, () => {
         for (const change of staged) change()
         this.leaderSharers.delete(backend)
         lock.release()
       })
-      this.#mustBe(backend)
+      this.mustBe(backend)
       return value
     } finally {
       if (mine) {
@@ -392,7 +351,7 @@ export class Postgres {
 
   own(slot: SlotId, change: Partial<Ownership>): void {
     const { versions } = this.ownership.get(slot)!
-    versions.push({ seq: this.#seq, value: { ...versions.at(-1)!.value, ...change } })
+    versions.push({ seq: this.seq, value: { ...versions.at(-1)!.value, ...change } })
   }
 
   /** Work on one lease's row, which others wait for. `body` may take time; what it returns becomes visible with the commit. */
@@ -406,11 +365,11 @@ export class Postgres {
       const { value, change } = await body(this.leases.get(id)!)
       if (change === null) return value
       mine = false
-      await this.#record([], null, () => {
+      await this.record([], null, () => {
         this.leases.set(id, { ...this.leases.get(id)!, ...change })
         locked.release()
       })
-      this.#mustBe(backend)
+      this.mustBe(backend)
       return value
     } finally {
       if (mine) locked.release()
@@ -445,22 +404,22 @@ export class Postgres {
       await this.step(backend)
       mine = false
       transaction.recorded = true
-      await this.#record(
-        changesOf(due.rows, (row) => this.#isThere(row)),
+      await this.record(
+        changesOf(due.rows, (row) => this.#rows.isThere(row)),
         origin,
         () => {
-          for (const row of due.rows) this.rows.get(row.key + row.pot)!.push({ seq: this.#seq, value: row })
+          this.#rows.become(due.rows, this.seq)
           due.visible()
           this.leaderSharers.delete(backend)
-          this.#end(transaction)
+          this.end(transaction)
           for (const rows of due.effects) this.onEffect(rows, origin)
         },
       )
-      this.#mustBe(backend)
+      this.mustBe(backend)
     } finally {
       if (mine) {
         this.leaderSharers.delete(backend)
-        this.#end(transaction)
+        this.end(transaction)
       }
       this.changed.notify()
     }
@@ -468,12 +427,13 @@ export class Postgres {
 
   /** A new leader's token: waits for the acts that hold the row. */
   async raiseToken(backend: Backend): Promise<number> {
-    await this.#taken(backend, () => {
+    const take = () => {
       if (this.leaderSharers.size > 0) return false
       this.token++
       this.beats++
       return true
-    })
+    }
+    await this.taken(backend, take, () => [...this.leaderSharers])
     return this.token
   }
 }
