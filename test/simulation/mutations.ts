@@ -295,13 +295,20 @@ const FLIP: readonly Mutation[] = [
     "    if (flip.state !== 'committed') {\n",
     '    if (flip.epoch >= 0) {\n',
   ),
-  one(
-    'an act without the leader’s token',
-    'One leader: every act carries the token, compared in the transaction that acts',
-    'test/simulation/postgres.ts',
-    "    if (token !== this.token) throw new PgError('TOKEN_STALE', 'another controller leads')\n    this.leaderSharers.add(backend)\n    const lock = this.stateLock",
-    '    this.leaderSharers.add(backend)\n    const lock = this.stateLock',
-  ),
+  {
+    name: 'an act without the leader’s token',
+    rule: 'One leader: every act carries the token, compared in the transaction that acts',
+    edits: [
+      {
+        file: 'test/simulation/postgres.ts',
+        find: "    if (token !== this.token) throw new PgError('TOKEN_STALE', 'another controller leads')\n    this.leaderSharers.add(backend)\n    const lock = this.stateLock",
+        put: '    this.leaderSharers.add(backend)\n    const lock = this.stateLock',
+      },
+      // Else its connections would have been ended before the new token.
+      { file: 'test/simulation/controller.ts', find: '        this.#endOlder(first.token)\n', put: '' },
+      { file: 'test/simulation/controller.ts', find: '        this.#endOlder(raised - 1)\n', put: '' },
+    ],
+  },
 ]
 
 const SYNC: readonly Mutation[] = [
@@ -368,13 +375,20 @@ const SYNC: readonly Mutation[] = [
     "if (at !== undefined) return at.txnId === entry.txnId ? 'committed' : 'void'",
     "if (at !== undefined) return 'committed'",
   ),
-  one(
-    'an applier without the leader’s token',
-    'Reverse sync: conditional on the leader’s token',
-    'test/simulation/postgres.ts',
-    "    if (token !== this.token) throw new PgError('TOKEN_STALE', 'another controller leads')\n    this.leaderSharers.add(backend)\n    const transaction",
-    '    this.leaderSharers.add(backend)\n    const transaction',
-  ),
+  {
+    name: 'an applier without the leader’s token',
+    rule: 'Reverse sync: conditional on the leader’s token',
+    edits: [
+      {
+        file: 'test/simulation/postgres.ts',
+        find: "    if (token !== this.token) throw new PgError('TOKEN_STALE', 'another controller leads')\n    this.leaderSharers.add(backend)\n    const transaction",
+        put: '    this.leaderSharers.add(backend)\n    const transaction',
+      },
+      // Else its connections would have been ended before the new token.
+      { file: 'test/simulation/controller.ts', find: '        this.#endOlder(first.token)\n', put: '' },
+      { file: 'test/simulation/controller.ts', find: '        this.#endOlder(raised - 1)\n', put: '' },
+    ],
+  },
   {
     name: 'an entry of an older tenure is applied',
     rule: 'What an entry is: of an older tenure, discarded',
