@@ -27,13 +27,15 @@ export interface CommandOptions {
 
 export interface CommandResult {
   readonly exitCode: number
+  /** It ended by it. */
+  readonly signal: NodeJS.Signals | null
   readonly result: Record<string, unknown>
   readonly stderr: string
 }
 
 /** Runs a command to its end; its last JSON line is the result. Once the signal has come, none is started. */
 export async function runCommand(args: readonly string[], options: CommandOptions): Promise<CommandResult> {
-  if (options.signal?.aborted) return { exitCode: STOPPED, result: {}, stderr: '' }
+  if (options.signal?.aborted) return { exitCode: STOPPED, signal: null, result: {}, stderr: '' }
   const [command, argv] = switchback([...args, '--json'])
   const child = spawn(command, argv, { cwd: options.cwd, env: options.env, stdio: ['ignore', 'pipe', 'pipe'] })
   const abort = () => child.kill('SIGINT')
@@ -48,7 +50,9 @@ export async function runCommand(args: readonly string[], options: CommandOption
     stderr = (stderr + text).slice(-20_000)
     for (const line of text.split('\n')) if (line.trim() !== '') options.onProgress?.(line)
   })
-  const exitCode = await new Promise<number>((resolve) => child.once('close', (code) => resolve(code ?? 1)))
+  const { code, signal } = await new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) =>
+    child.once('close', (code, signal) => resolve({ code, signal })),
+  )
   options.signal?.removeEventListener('abort', abort)
   const lines = stdout.trim().split('\n')
   let result: Record<string, unknown> = {}
@@ -57,7 +61,7 @@ export async function runCommand(args: readonly string[], options: CommandOption
   } catch {
     stderr += stdout
   }
-  return { exitCode, result, stderr }
+  return { exitCode: code ?? 1, signal, result, stderr }
 }
 
 /** A long-running command that is started again when it dies, until it is stopped. */
@@ -91,15 +95,24 @@ export class Supervised {
     return this.#child !== null
   }
 
+  /** Null: it is not running just now. */
+  get pid(): number | null {
+    return this.#child?.pid ?? null
+  }
+
+  /** Of its present life, with the wall clock when it is over, ms. Null: it is not running. */
+  gone(): Promise<number> | null {
+    const child = this.#child
+    return child === null ? null : new Promise((resolve) => child.once('exit', () => resolve(Date.now())))
+  }
+
   /**
    * kill -9, as a machine that loses power; the supervisor starts it again. Resolves when it is gone, with the wall clock, ms. Null: it is
    * not running just now.
    */
   kill(): Promise<number> | null {
-    const child = this.#child
-    if (child === null) return null
-    const gone = new Promise<number>((resolve) => child.once('exit', () => resolve(Date.now())))
-    return child.kill('SIGKILL') ? gone : null
+    const gone = this.gone()
+    return this.#child?.kill('SIGKILL') ? gone : null
   }
 
   async stop(): Promise<void> {

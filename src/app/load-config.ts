@@ -53,7 +53,13 @@ const limits = z
 
 const schema = z.strictObject({
   migration: name,
-  source: z.strictObject({ urlEnv: envName, standbys: z.array(z.string().min(1)).optional(), standbyLostMs: positive.optional() }),
+  source: z.strictObject({
+    urlEnv: envName,
+    standbys: z.array(z.string().min(1)).optional(),
+    standbyLostMs: positive.optional(),
+    walBudgetBytes: positive.optional(),
+    pastWalBudget: z.enum(['alarm', 'drop slot']).optional(),
+  }),
   target,
   tables: z
     .record(

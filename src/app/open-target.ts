@@ -32,8 +32,6 @@ export async function openTarget(options: OpenTargetOptions): Promise<Target> {
   try {
     await answered(target, options)
   } catch (error) {
-    // No table yet: it answered, to credentials that it knows.
-    if (error instanceof SwitchbackError && error.details['type'] === 'ResourceNotFoundException') return target
     await target.close()
     const reason = error instanceof SwitchbackError ? String(error.details['reason'] ?? error.message) : String(error)
     throw new SwitchbackError('TARGET_UNREACHABLE', { endpoint, reason }, error)

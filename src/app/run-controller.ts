@@ -27,7 +27,7 @@ import { payDebts } from './debts.ts'
 import { type FinalizeParts, finalize, leadFinal } from './finalize.ts'
 import { flipParts } from './flip-parts.ts'
 import { runJobs } from './job-loop.ts'
-import { applierRoleOf, originNameOf } from './names.ts'
+import { applierRoleOf, originNameOf, slotNameOf } from './names.ts'
 import { openWorkspaceTarget } from './open-parts.ts'
 import { type OwnerRecord, openOwnerRecord } from './owner-record.ts'
 import { openProbe, type Probe } from './probe.ts'
@@ -37,6 +37,7 @@ import { type StandbyWatch, watchStandbys } from './standby-watch.ts'
 import { openSyncs, type Syncs } from './syncs.ts'
 import { isSilence } from './target-answers.ts'
 import { checkRecentRows, type VerifyParts } from './verify-slots.ts'
+import { walBudgetOf, watchWalBudget } from './wal-budget.ts'
 import { reopenWorkspace, type Workspace } from './workspace.ts'
 
 export interface ControllerOptions {
@@ -199,6 +200,17 @@ async function workAsLeader(options: ControllerOptions, led: Led, signal: AbortS
     probe.run(AbortSignal.any([stop.signal, ended.signal])),
     keepLeasesFew(workspace, control.token, stop.signal),
     report(workspace, control.token, syncs, probe, stop.signal),
+    watchWalBudget(
+      {
+        ...walBudgetOf(workspace.config.source),
+        session: workspace.session,
+        control,
+        slotName: slotNameOf(workspace.config.migration),
+        clock: systemClock,
+        log,
+      },
+      stop.signal,
+    ),
     checkRecentRows(
       verify,
       {

@@ -1,6 +1,7 @@
 // Promises: one look at the move as the control schema has it, with the age of what the leader said (INV-10: old evidence is unknown).
 import type { FlipParked } from '../model/control.ts'
 import { parseLsn } from '../model/ids.ts'
+import type { MigrationConfig } from '../model/migration.ts'
 import { backfillRanges } from '../store/backfill-ranges.ts'
 import { readParked } from '../store/parked.ts'
 import { listPoison } from '../store/poison.ts'
@@ -8,7 +9,9 @@ import { readReport } from '../store/reports.ts'
 import type { Session } from '../store/session.ts'
 import { type Struck, struckStandbys } from '../store/standbys.ts'
 import { countViolations, frozenSlots } from '../store/violations.ts'
+import { readRetainedWal } from '../store/wal-retained.ts'
 import { type BackfillStanding, readStanding, stoppedSentence } from './backfill-standing.ts'
+import { type WalStanding, walBudgetOf, walStanding } from './wal-budget.ts'
 
 export interface Status {
   readonly epoch: number
@@ -31,6 +34,10 @@ export interface Status {
     readonly active: boolean
     readonly lagBytes: number
     readonly safeWalSizeBytes: number | null
+    /** WAL that PostgreSQL keeps for it; null: none any more. */
+    readonly retainedBytes: number | null
+    readonly walBudgetBytes: number
+    readonly walBudget: WalStanding
   } | null
   readonly syncs: Readonly<Record<string, unknown>> | null
   readonly jobs: readonly { readonly id: number; readonly order: string; readonly state: string; readonly progress: unknown }[]
@@ -71,7 +78,11 @@ const LAST_FLIPS = 16
 const REPORT_FRESH_MS = 3_000
 const POISON_LISTED_MAX = 100
 
-export async function readStatus(session: Session, slotName: string): Promise<Status> {
+export async function readStatus(
+  session: Session,
+  slotName: string,
+  source: Pick<MigrationConfig['source'], 'walBudgetBytes'> = {},
+): Promise<Status> {
   const rows = async (sql: string, values: readonly unknown[] = []) => session.query(sql, values)
   const [state] = await rows('select epoch, binding_epoch from switchback.state')
   const [slots] = await rows(
@@ -106,7 +117,7 @@ export async function readStatus(session: Session, slotName: string): Promise<St
         ? null
         : { token: Number(leader['token']), name: leader['name']!, reportAgeMs: report === null ? null : Math.round(report.ageMs) },
     backfill,
-    slot: await slotStatus(session, slotName),
+    slot: await slotStatus(session, slotName, walBudgetOf(source).budgetBytes),
     syncs,
     jobs: openJobs.map((row) => ({
       id: Number(row['id']),
@@ -193,16 +204,20 @@ async function backfillStatus(session: Session, slotName: string): Promise<Statu
   }
 }
 
-async function slotStatus(session: Session, slotName: string): Promise<Status['slot']> {
+async function slotStatus(session: Session, slotName: string, walBudgetBytes: number): Promise<Status['slot']> {
   const [row] = await session.query(
     `select wal_status, active, confirmed_flush_lsn, pg_current_wal_lsn() as now, safe_wal_size from pg_replication_slots where slot_name = $1`,
     [slotName],
   )
+  const retained = await readRetainedWal(session, slotName)
   if (row === undefined) return null
   return {
     walStatus: row['wal_status'] ?? 'unknown',
     active: row['active'] === 't',
     lagBytes: row['confirmed_flush_lsn'] == null ? 0 : Number(parseLsn(row['now']!) - parseLsn(row['confirmed_flush_lsn'])),
     safeWalSizeBytes: row['safe_wal_size'] == null ? null : Number(row['safe_wal_size']),
+    retainedBytes: retained?.bytes ?? null,
+    walBudgetBytes,
+    walBudget: walStanding(retained?.bytes ?? 0, walBudgetBytes, 'within'),
   }
 }

@@ -13,7 +13,7 @@ export function statusCommand(): Command {
     async (context: CommandContext): Promise<ExitCode> => {
       const workspace = await openWorkspace(context.configPath, context.env)
       try {
-        const status = await readStatus(workspace.session, slotNameOf(workspace.config.migration))
+        const status = await readStatus(workspace.session, slotNameOf(workspace.config.migration), workspace.config.source)
         for (const line of tellStatus(status)) context.out.line(line)
         context.out.result({ ...status })
         return 0
@@ -40,6 +40,11 @@ function tellStatus(status: Status): string[] {
     slot === null
       ? 'Replication slot: none.'
       : `Replication slot: ${slot.walStatus}, ${slot.active ? 'in use' : 'not in use'}, ${slot.lagBytes} bytes behind.`,
+    ...(slot === null || slot.walBudget === 'within'
+      ? []
+      : [
+          `WAL ${slot.walBudget} its budget: PostgreSQL keeps ${slot.retainedBytes} bytes for the forward sync, of ${slot.walBudgetBytes} (source.walBudgetBytes).`,
+        ]),
     ...(syncs === null
       ? []
       : [

@@ -142,6 +142,8 @@ export class FenceGate {
     if (this.#lease?.id !== lease.id) {
       this.#lease = lease
       this.#sealed = -1
+      // It is to be acked, though nothing else has changed: an order may wait for it.
+      this.changed.notify()
     }
     if (before !== null && view.epoch < before.epoch) return
     if (before !== null && view.epoch === before.epoch && view.bindingEpoch === before.bindingEpoch) return

@@ -39,6 +39,10 @@ export interface MigrationConfig {
     readonly standbys?: readonly string[]
     /** A named standby that is silent for so long is struck off: flips wait only for the others. 30 000 by default. */
     readonly standbyLostMs?: number
+    /** WAL that PostgreSQL may keep for the forward sync. 8 GiB by default. */
+    readonly walBudgetBytes?: number
+    /** What is done past it, besides the alarm: nothing, or the replication slot goes and a second backfill is needed. */
+    readonly pastWalBudget?: 'alarm' | 'drop slot'
   }
   readonly target: TargetConfig
   /** By `schema.table`. */

@@ -117,6 +117,7 @@ export interface Target {
   /** Forgets tombstones whose stamp is below the given one for good. */
   purgeTombstones(table: TableName, below: bigint, signal?: AbortSignal): Promise<number>
 
+  /** Strongest level. Null: none was written, for which nothing need be prepared. */
   readControl(): Promise<ControlItem | null>
   /** Compare-and-set of the control item. */
   writeControl(expected: ControlItem | null, next: ControlItem): Promise<boolean>

@@ -1,31 +1,30 @@
-// Promises: the service: sessions through gateways and one writer that goes to PostgreSQL past them, each transaction told to the history
-// as its client heard of it.
+// Promises: the service: sessions through gateways, and beside them one writer that goes to PostgreSQL past them.
 import { hasCode, SwitchbackError } from '../../src/model/errors.ts'
 import { hashSlotOf } from '../../src/model/key.ts'
-import { type KeyedPlan, SqlError } from '../../src/model/plan.ts'
+import type { KeyedPlan } from '../../src/model/plan.ts'
 import type { Row } from '../../src/model/row.ts'
 import { all, ENV, one } from '../commit/fake-plans.ts'
 import type { History, Read, Txn } from '../commit/history.ts'
-import { type Acts, actsPlan, toldOf } from './acts.ts'
-import type { Entry, Missed } from './aggregate-log.ts'
+import { actsPlan } from './acts.ts'
+import { writeDirectly } from './direct-writer.ts'
 import type { Gateway, OpenWork } from './gateway.ts'
 import type { Host } from './kernel.ts'
-import { PgError, type Transaction } from './postgres-parts.ts'
+import type { Transaction } from './postgres-parts.ts'
 import { Connection, ConnectionLost } from './sessions.ts'
-import { KEYS, NOTE, ROW_NAMES, type World } from './world.ts'
+import { ConnectionEnded, type Part, ToldWrites } from './told-writes.ts'
+import { KEYS, NOTE, POT_NAMES, ROW_NAMES, type World } from './world.ts'
 
 const STATEMENT_BYTES = 100
-const DIRECT = 'direct writer'
 
 export class Clients {
   readonly #world: World
   readonly #gateways: readonly Gateway[]
-  readonly transactions: number
+  readonly #told: ToldWrites
 
-  constructor(world: World, gateways: readonly Gateway[], transactions: number) {
+  constructor(world: World, gateways: readonly Gateway[]) {
     this.#world = world
+    this.#told = new ToldWrites(world)
     this.#gateways = gateways
-    this.transactions = transactions
   }
 
   get #history(): History {
@@ -34,7 +33,7 @@ export class Clients {
 
   start(clients: number): void {
     for (let i = 0; i < clients; i++) this.#run(`client ${i}`, this.#gateways[i % this.#gateways.length]!)
-    void this.#directly()
+    void writeDirectly(this.#world, this.#told)
   }
 
   /** A client lives as long as its gateway's process: its session dies with it. Another one comes. */
@@ -59,7 +58,7 @@ export class Clients {
       if (world.over || gateway.lease === null) continue
       const key = kernel.oneOf(KEYS)
       const kind = kernel.random.next()
-      if (kind > 0.55 && world.begun >= this.transactions) continue
+      if (kind > 0.55 && world.begun >= world.allowed) continue
       try {
         connection ??= await Connection.open(kernel, world.postgres, host, name)
         if (connection.lost) throw new ConnectionLost('')
@@ -78,41 +77,9 @@ export class Clients {
     }
   }
 
-  #begin(key: string, acts: Acts): Write {
-    const txn = this.#history.begin(key, Object.keys(acts), this.#world.kernel.now)
-    return { txn, parts: [this.#part(txn, key, acts)] }
-  }
-
-  #part({ id, beganAt }: Txn, key: string, acts: Acts): Part {
-    return { key, acts, entry: this.#world.log.begun(key, acts, id, beganAt), told: [], missed: 'with it' }
-  }
-
-  #end(who: string, { txn, parts }: Write, error: unknown): void {
-    const { kernel, log } = this.#world
-    const { now } = kernel
-    const unknown = error instanceof ConnectionLost || hasCode(error, 'OUTCOME_UNKNOWN')
-    // A statement that found no row was a read.
-    const nothing = error === null && parts.every(({ told }) => told.length === 0)
-    const state = nothing ? 'refused' : error === null ? 'acked' : unknown ? 'unknown' : 'refused'
-    if (!(error === null || KNOWN_ERRORS.some((known) => error instanceof known)))
-      kernel.violated('bug', String(error instanceof Error ? error.stack : error))
-    this.#history.end(txn, state, now)
-    const duplicate = (error instanceof SqlError && error.sqlstate === '23505') || (error instanceof PgError && error.code === '23505')
-    for (const { key, acts, entry, told, missed } of parts) {
-      // Past the gateways PostgreSQL answers from what it has: of no row of its own it need not know whose the key is.
-      if (nothing && who === DIRECT) log.refused(entry, key)
-      else if (error === null) log.wrote(entry, key, acts, told, now, missed)
-      else if (duplicate && parts.length === 1) log.wasThere(entry, key, acts, now)
-      else if (!unknown) log.refused(entry, key)
-      else if (missed !== 'with it') log.perhapsWithout(entry, key, acts, NOTE)
-    }
-    const why = error === null ? '' : ` (${(error as Error).message})`
-    kernel.told(who, () => `transaction ${txn.id} on ${parts.map(({ key }) => key)} is ${nothing ? 'of no row' : state}${why}`)
-  }
-
   /** One statement that is its own transaction. */
-  async #alone(gateway: Gateway, connection: Connection, key: string): Promise<void> {
-    const write = this.#begin(key, this.#world.acts())
+  async #alone(gateway: Gateway, connection: Connection, key: string, acts = this.#world.acts()): Promise<Txn['state']> {
+    const write = this.#told.begin(key, acts)
     const [part] = write.parts
     const { gate } = gateway
     let failure: unknown = null
@@ -132,8 +99,29 @@ export class Clients {
     } catch (error) {
       failure = error
     }
-    this.#end(gateway.name, write, failure)
+    const state = this.#told.end(gateway.name, write, failure)
     if (failure instanceof ConnectionLost) throw failure
+    return state
+  }
+
+  /** In calm weather each key takes a write, each through another gateway; the keys of which one was acknowledged, as it comes. */
+  eachKeyTakesOne(): ReadonlySet<string> {
+    const { kernel, postgres } = this.#world
+    const served = new Set<string>()
+    const serve = async (key: string, gateway: Gateway) => {
+      const { host, name } = gateway
+      while (!served.has(key)) {
+        await kernel.sleep(host, kernel.between(1, 20))
+        const connection = await Connection.open(kernel, postgres, host, name)
+        if ((await this.#alone(gateway, connection, key, { [kernel.oneOf(POT_NAMES)]: 0 })) === 'acked') served.add(key)
+        connection.close()
+      }
+    }
+    for (const [i, key] of KEYS.entries()) {
+      const gateway = this.#gateways[i % this.#gateways.length]!
+      serve(key, gateway).catch((error: unknown) => kernel.violated('bug', String(error)))
+    }
+    return served
   }
 
   /** Read-only is in force when everything that a lease has begun has ended: nothing is acknowledged after it. */
@@ -186,7 +174,7 @@ export class Clients {
 
   /** BEGIN; perhaps a read; the write; perhaps a pause; COMMIT. */
   async #explicit(gateway: Gateway, host: Host, connection: Connection, key: string): Promise<void> {
-    const write = this.#begin(key, this.#world.acts())
+    const write = this.#told.begin(key, this.#world.acts())
     const [part] = write.parts
     const { gate } = gateway
     let failure: unknown = null
@@ -199,7 +187,7 @@ export class Clients {
     } catch (error) {
       failure = error
     }
-    this.#end(gateway.name, write, failure)
+    this.#told.end(gateway.name, write, failure)
     if (failure instanceof ConnectionLost) throw failure
   }
 
@@ -400,93 +388,6 @@ export class Clients {
     if (second === null) return
     const other = this.#saw(key, [q], second, then)
     if (one !== null && other !== null) this.#history.pair(one, other)
-  }
-
-  /** A job that does not know of the gateways, and at times keeps its transaction open for long. */
-  async #directly(): Promise<void> {
-    const { kernel, postgres } = this.#world
-    const host = kernel.host(DIRECT)
-    let connection: Connection | null = null
-    for (;;) {
-      await kernel.sleep(host, kernel.between(30, 250))
-      if (this.#world.over || this.#world.begun >= this.transactions) continue
-      this.#world.begun++
-      const changesKey = kernel.chance(0.2)
-      const key = kernel.oneOf(KEYS)
-      const to = kernel.oneOf(KEYS.filter((other) => other !== key))
-      let write: Write | null = null
-      let committing = false
-      let failure: unknown = null
-      try {
-        connection ??= await Connection.open(kernel, postgres, host, DIRECT)
-        const begun = changesKey ? this.#beginMove(key, to) : this.#begin(key, this.#world.acts())
-        write = begun
-        const isolation = kernel.chance(0.5) ? 'repeatable read' : 'read committed'
-        const open = connection
-        const transaction = await open.call(async (backend) => {
-          const one = postgres.begin(backend, isolation)
-          await postgres.read(backend, one, key, ROW_NAMES)
-          return one
-        })
-        await kernel.sleep(host, kernel.between(0, kernel.chance(0.2) ? 600 : 30))
-        if (changesKey) await this.#move(open, transaction, begun)
-        else {
-          const [part] = begun.parts
-          part.missed = 'unsaid'
-          part.told = await open.call(() => postgres.update(transaction, key, hashSlotOf(key), part.acts, begun.txn.id))
-        }
-        await kernel.sleep(host, kernel.between(0, kernel.chance(0.1) ? 600 : 30))
-        committing = true
-        await open.call(() => postgres.commit(transaction))
-      } catch (error) {
-        failure = error instanceof ConnectionLost && !committing ? new ConnectionEnded(new SwitchbackError('GATEWAY_CLOSING')) : error
-        connection?.close()
-        connection = null
-      }
-      if (write !== null) this.#end(DIRECT, write, failure)
-    }
-  }
-
-  /** A note changes its key: it goes from one aggregate and comes to another. */
-  #beginMove(from: string, to: string): Write {
-    const write = this.#begin(from, { [NOTE]: 'delete' })
-    write.parts.push(this.#part(write.txn, to, { [NOTE]: 'insert' }))
-    return write
-  }
-
-  async #move(connection: Connection, transaction: Transaction, { txn, parts }: Write): Promise<void> {
-    const [from, to] = parts.map(({ key }) => key) as [string, string]
-    const gone = await connection.call(() => this.#world.postgres.changeKey(transaction, from, to, NOTE, txn.id))
-    const other = parts.pop()!
-    if (gone === null) this.#world.log.refused(other.entry, to)
-    else {
-      parts.push(other)
-      parts[0].told = [`${toldOf(gone)} is gone`]
-      other.told = [toldOf([to, NOTE, gone[2]!, String(txn.id)])]
-    }
-  }
-}
-
-/** What one transaction does to one key, and what it was told of that. */
-interface Part {
-  readonly key: string
-  readonly acts: Acts
-  readonly entry: Entry
-  told: readonly string[]
-  missed: Missed
-}
-
-interface Write {
-  readonly txn: Txn
-  readonly parts: [Part, ...Part[]]
-}
-
-const KNOWN_ERRORS = [SwitchbackError, SqlError, PgError, ConnectionLost]
-
-/** The session ended before COMMIT was sent: nothing takes effect any more. */
-class ConnectionEnded extends SwitchbackError {
-  constructor(because: SwitchbackError) {
-    super('GATEWAY_CLOSING', {}, because)
   }
 }
 

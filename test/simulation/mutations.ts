@@ -375,14 +375,37 @@ const SYNC: readonly Mutation[] = [
     "    if (token !== this.token) throw new PgError('TOKEN_STALE', 'another controller leads')\n    this.leaderSharers.add(backend)\n    const transaction",
     '    this.leaderSharers.add(backend)\n    const transaction',
   ),
-  one(
-    'an entry of an older tenure is applied',
-    'What an entry is: of an older tenure, discarded',
-    'test/simulation/leader-parts.ts',
-    "    if (row.owner !== 'target' || row.tenure !== tenure) return 'old'\n",
-    '',
-  ),
-  one('version n without n-1', 'INV-6', 'test/simulation/leader-parts.ts', "    if (version > known + 1) return 'wait'\n", ''),
+  {
+    name: 'an entry of an older tenure is applied',
+    rule: 'What an entry is: of an older tenure, discarded',
+    edits: [
+      { file: 'test/simulation/leader-parts.ts', find: "    if (row.owner !== 'target' || row.tenure !== tenure) return 'old'\n", put: '' },
+      // Else the sync itself would discard it.
+      {
+        file: 'src/sync/reverse-aggregates.ts',
+        find: "    if (tenure === 'old') {\n",
+        put: "    if (tenure === 'old' && aggregate.items.size === 0) {\n",
+      },
+      {
+        file: 'src/sync/reverse-aggregates.ts',
+        find: '    if (ownership === undefined || ownership.tenure !== entry.tenure) throw',
+        put: '    if (ownership === undefined) throw',
+      },
+    ],
+  },
+  {
+    name: 'version n without n-1',
+    rule: 'INV-6',
+    edits: [
+      { file: 'test/simulation/leader-parts.ts', find: "    if (version > known + 1) return 'wait'\n", put: '' },
+      // Else the sync itself would send them in order.
+      {
+        file: 'src/sync/reverse-aggregates.ts',
+        find: '      if (item === undefined) return\n',
+        put: '      if (item === undefined) continue\n',
+      },
+    ],
+  },
   one(
     'a double is applied again',
     'Reverse sync: version already applied, a double, passed',

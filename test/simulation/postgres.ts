@@ -339,6 +339,12 @@ export class Postgres extends Server {
     }
   }
 
+  /** One leader: whoever shares the leader's row holds a new token up until what it does is visible. */
+  #mustLead(token: number): void {
+    if (token !== this.token)
+      this.kernel.violated('one leader', `what a leader of token ${token} does is visible under token ${this.token}`)
+  }
+
   /** Rows locked `for no key update nowait`, until the act is visible. */
   lockSlots(slots: readonly SlotId[], stage: (change: () => void) => void): void {
     const rows = slots.map((slot) => this.ownership.get(slot)!)

@@ -47,7 +47,7 @@ export async function runSeed(seed: number, scenario: Scenario, options: { reado
   const gateways = scenario.gateways.map((name) => new Gateway(world, name))
   const controllers = Array.from({ length: scenario.controllers }, (_, i) => new Controller(world, `controller ${i}`))
   const feed = new Feed(world, gateways, controllers)
-  const clients = new Clients(world, gateways, scenario.transactions)
+  const clients = new Clients(world, gateways)
   const faults = new Faults(world, gateways, controllers)
   try {
     await kernel.time.advance(100)
@@ -57,7 +57,7 @@ export async function runSeed(seed: number, scenario: Scenario, options: { reado
     await storm(world, scenario)
     faults.stop()
     kernel.heal()
-    await calm(world)
+    await calm(world, clients)
   } catch (error) {
     kernel.violated('progress', error instanceof Error ? error.message : String(error))
   }
@@ -78,39 +78,54 @@ export async function runSeed(seed: number, scenario: Scenario, options: { reado
   }
 }
 
-/** Four orders, one of which is cancelled in the middle, and a read-only window before one of them, while everything fails. */
+const ORDERS = ['target', 'source', 'target', 'source'] as const
+/** Of the transactions: one before the first order, one while each is under way, one when it is done, so that each tenure has its own. */
+const SHARES = 1 + 2 * ORDERS.length
+/** Clients that are cut off hold no order up for longer. */
+const SHARE_MAX_MS = 1_000
+
+/** Orders there and back, twice; one that is cancelled in the middle is given again. A read-only window before one, while everything fails. */
 async function storm(world: World, scenario: Scenario): Promise<void> {
   const { kernel, postgres } = world
-  const cancelled = kernel.random.int(4)
-  let window: number | null = kernel.random.int(4)
-  const orders = ['target', 'source', 'target', 'source'] as const
+  let cancelled: number | null = kernel.random.int(ORDERS.length)
+  let window: number | null = kernel.random.int(ORDERS.length)
   let n = 0
+  let shares = 1
+  let sharedAt = kernel.now
+  const share = () => {
+    world.allowed = Math.round((scenario.transactions * shares) / SHARES)
+    sharedAt = kernel.now
+  }
+  share()
   const until = kernel.now + STORM_MAX_MS
   while (kernel.now < until) {
     await kernel.time.advance(kernel.between(50, 150))
-    const open = postgres.jobs.some(({ state }) => state === 'open')
-    if (open) continue
-    if (n === orders.length && world.begun >= scenario.transactions) return
-    if (n === orders.length) continue
+    if (postgres.jobs.some(({ state }) => state === 'open')) continue
+    if (shares < 1 + 2 * n) {
+      shares = 1 + 2 * n
+      share()
+    }
+    if (world.begun < world.allowed && (n === ORDERS.length || kernel.now < sharedAt + SHARE_MAX_MS)) continue
+    if (n === ORDERS.length) return
     const slots = kernel.chance(0.3) ? [kernel.oneOf(SLOTS)] : [...SLOTS]
-    const to = orders[n]!
+    const to = ORDERS[n]!
     const cancels = n === cancelled && window !== n
     const readOnly = window === n ? 'window' : to === 'source' && !cancels && kernel.chance(0.3) ? 'first' : null
     const what = readOnly === 'window' ? 'read-only for a while' : `to the ${to}${readOnly === null ? '' : ', read-only first'}`
     kernel.told('operator', () => `orders slots ${slots} ${what}${cancels ? ', and will cancel' : ''}`)
     postgres.jobs.push({ id: kernel.nextId(), to, slots, cancels, readOnly, state: 'open' })
-    if (readOnly === 'window') {
-      window = null
-      continue
+    if (readOnly === 'window') window = null
+    else if (cancels) cancelled = null
+    else {
+      n++
+      shares = 2 * n
+      share()
     }
-    n++
-    // Some work in between.
-    await kernel.time.advance(kernel.between(100, 500))
   }
 }
 
-/** Whatever is open is done with, everything comes home, and nothing is left on its way. */
-async function calm(world: World): Promise<void> {
+/** Whatever is open is done with, everything goes out and comes home, served in either place, and nothing is left on its way. */
+async function calm(world: World, clients: Clients): Promise<void> {
   const { kernel, postgres } = world
   const wait = async (what: string, condition: () => boolean) => {
     const until = kernel.now + CALM_MAX_MS
@@ -121,10 +136,14 @@ async function calm(world: World): Promise<void> {
   }
   world.over = true
   await wait('the open orders are done', () => postgres.jobs.every(({ state }) => state === 'done'))
-  postgres.jobs.push({ id: kernel.nextId(), to: 'source', slots: SLOTS, cancels: false, readOnly: null, state: 'open' })
-  await wait('every slot is home', () =>
-    SLOTS.map((slot) => postgres.owned(slot)).every(({ owner, phase, readOnly }) => owner === 'source' && phase === 'steady' && !readOnly),
-  )
+  for (const to of ['target', 'source'] as const) {
+    postgres.jobs.push({ id: kernel.nextId(), to, slots: SLOTS, cancels: false, readOnly: null, state: 'open' })
+    await wait(`every slot is the ${to}'s`, () =>
+      SLOTS.map((slot) => postgres.owned(slot)).every(({ owner, phase, readOnly }) => owner === to && phase === 'steady' && !readOnly),
+    )
+    const served = clients.eachKeyTakesOne()
+    await wait(`each key takes a write on the ${to}`, () => served.size === KEYS.length)
+  }
   await wait('no flip is open', () => postgres.flips.every(({ state }) => state === 'routed' || state === 'cancelled'))
   // Late duplicates and what clients still have under way.
   await kernel.time.advance(1_500)

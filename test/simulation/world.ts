@@ -45,7 +45,9 @@ export class World {
   readonly log = new AggregateLog(START_ROWS)
   /** Clients begin no transaction any more. */
   over = false
+  /** Transactions that clients have begun, and may begin by now. */
   begun = 0
+  allowed = 0
   readonly coverage = new Coverage()
   /** Of the target: one that fails until then, as a throttled partition does. */
   failing: { readonly operation: Operation; readonly untilMs: number } | null = null

@@ -27,6 +27,7 @@ test('either kind of target opens before its tables are made, and serves', async
   ]
   for (const config of configs) {
     const target = await openTarget({ config, mapping, env, clock: systemClock, random: systemRandom })
+    assert.equal(await target.readControl(), null, 'it is nobody’s yet, which is an answer')
     await target.prepare(mapping)
     const put = numbered('1', 1, 1, ['served', null])
     await target.putRows([put])

@@ -12,7 +12,7 @@ import { type Attribute, ConditionFailed, DynamoApi, type Item } from './api.ts'
 import { ITEM_BYTES_MAX, keyString, type Layout, textOf } from './encoding.ts'
 import { Rows } from './rows.ts'
 import type { Credentials } from './signature.ts'
-import { HEAD_KEY, OUTBOX_KEY, OUTBOX_RANGE, prepareTables, removeTables, type TableNames, tableNames } from './tables.ts'
+import { HEAD_KEY, isType, OUTBOX_KEY, OUTBOX_RANGE, prepareTables, removeTables, type TableNames, tableNames } from './tables.ts'
 import { forEachLimited, type Pace, pause, TRIES_MAX, untilNotThrottled } from './tries.ts'
 
 export interface DynamoTargetOptions {
@@ -144,7 +144,10 @@ class DynamoTarget implements Target {
   purgeTombstones: Target['purgeTombstones'] = (table, below, signal) => this.#rows.purgeTombstones(table, below, signal)
 
   async readControl(): Promise<ControlItem | null> {
-    const item = await this.#get(this.#names.outbox, outboxKey(CONTROL_BUCKET, 0))
+    const item = await this.#get(this.#names.outbox, outboxKey(CONTROL_BUCKET, 0)).catch((error: unknown) => {
+      if (!isType(error, 'ResourceNotFoundException')) throw error
+      return undefined // nothing was prepared yet
+    })
     if (item === undefined) return null
     const [systemIdentifier, timeline, epoch] = ['systemIdentifier', 'timeline', 'epoch'].map((name) => textOf(item[name])!)
     return { systemIdentifier: systemIdentifier!, timeline: Number(timeline), epoch: Number(epoch) }

@@ -142,7 +142,7 @@ async function polled<T>(clock: Clock, operation: string, look: () => Promise<T 
   throw new SwitchbackError('TARGET_UNKNOWN', { operation, reason: `${reason} within ${TABLE_DEADLINE_MS} ms` })
 }
 
-function isType(error: unknown, type: string): boolean {
+export function isType(error: unknown, type: string): boolean {
   return error instanceof SwitchbackError && error.details['type'] === type
 }
 

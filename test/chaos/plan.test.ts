@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { seededRandom } from '../../src/lib/prng.ts'
+import { type Event, planRound } from './plan.ts'
+import { POINTS, type Role } from './points.ts'
+import { LINE_FAULTS } from './proxy.ts'
+
+const OPTIONS = { kills: 12, lines: 3, stops: 1 }
+const planOf = (seed: number) => planRound(seededRandom(seed), OPTIONS)
+const MANY = Array.from({ length: 400 }, (_, seed) => planOf(seed))
+const events = MANY.flatMap((plan) => plan.events.map(({ event }) => event))
+
+test('the same seed is the same round', () => {
+  assert.deepEqual(planOf(7), planOf(7))
+  assert.notDeepEqual(planOf(7), planOf(8))
+})
+
+test('a round has what was asked for, the kill of the backfill included', () => {
+  for (const { events } of MANY) {
+    const count = (...kinds: Event['kind'][]) => events.filter(({ event }) => kinds.includes(event.kind)).length
+    assert.deepEqual([count('kill process', 'kill store') + 1, count('break line'), count('stop')], [12, 3, 1])
+  }
+})
+
+test('every point, victim, line and fault comes up', () => {
+  const drawn = new Set([
+    ...MANY.map((plan) => `backfill ${plan.backfill.point}`),
+    ...events.flatMap((event) =>
+      event.kind === 'kill process' ? [`${event.who === 'leader' ? 'controller' : 'gateway'} ${event.armed.point}`] : [],
+    ),
+  ])
+  for (const role of Object.keys(POINTS) as Role[]) {
+    for (const { at } of POINTS[role])
+      for (const side of ['before', 'after']) assert.ok(drawn.has(`${role} ${side} ${at}`), `${role} ${side} ${at}`)
+  }
+  const broken = events.flatMap((event) => (event.kind === 'break line' ? [event.broken] : []))
+  assert.deepEqual(new Set(broken.map(({ fault }) => fault)), new Set(LINE_FAULTS))
+  assert.equal(new Set(broken.map(({ line }) => `${line.from} ${line.to}`)).size, 10)
+  const victims = events.flatMap((event) => (event.kind === 'break line' ? [] : [`${event.kind} ${event.who}`]))
+  assert.equal(new Set(victims).size, 8)
+})

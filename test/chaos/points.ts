@@ -1,0 +1,59 @@
+// Promises: where a process can be killed: the points of failpoints.mjs at which each kind of process stands between two durable states,
+// by the part of the protocol that they belong to. What is before one is after the last.
+import type { Random } from '../../src/lib/prng.ts'
+
+export type Role = 'gateway' | 'controller' | 'backfill'
+
+export interface Point {
+  readonly of: string
+  readonly at: string
+  /** It is passed so often that up to this many are let by, so that not always the first of a burst dies. */
+  readonly hitsMax: number
+}
+
+const HEADS = 'ledger_switchback_ledger_heads'
+const OUTBOX = 'ledger_switchback_ledger_outbox'
+const often = (of: string, ...at: string[]): Point[] => at.map((one) => ({ of, at: one, hitsMax: 20 }))
+const seldom = (of: string, ...at: string[]): Point[] => at.map((one) => ({ of, at: one, hitsMax: 2 }))
+
+export const POINTS: Readonly<Record<Role, readonly Point[]>> = {
+  gateway: [
+    ...often(
+      'commit',
+      `PutItem ${HEADS}`,
+      `PutItem ${OUTBOX}`,
+      'PutItem ledger_accounts',
+      'PutItem ledger_entries',
+      'PutItem ledger_profiles',
+    ),
+    ...often('read', `GetItem ${HEADS}`, 'GetItem ledger_accounts'),
+    ...seldom('park', 'ack', 'report_parked', 'view_since'),
+    ...seldom('lease', 'renew'),
+  ],
+  controller: [
+    ...seldom('flip', 'write_intent', 'set_phase', 'write_marker', 'commit_flip', 'finish_flip', 'flip_rows'),
+    ...seldom('order', 'update switchback.job'),
+    ...often('forward apply', 'PutItem ledger_accounts', 'PutItem ledger_entries', 'PutItem ledger_profiles'),
+    ...seldom('checkpoint', 'checkpoint', 'position'),
+    ...often('reverse apply', `Query ${OUTBOX}`, 'applied', 'insert into public.entries', 'insert into public.accounts', 'commit'),
+    ...seldom('reverse apply', `BatchWriteItem ${OUTBOX}`),
+    ...seldom('lead', 'beat', 'assert_leader'),
+  ],
+  backfill: [
+    ...often('backfill', 'PutItem ledger_profiles', 'PutItem ledger_accounts'),
+    ...seldom('backfill', 'begin_backfill', 'update switchback.backfill_range', 'update switchback.backfill', `CreateTable ${HEADS}`),
+  ],
+}
+
+/** What failpoints.mjs is armed with. */
+export interface Armed {
+  readonly of: string
+  readonly point: string
+  readonly hit: number
+}
+
+export function drawPoint(role: Role, random: Random): Armed {
+  const points = POINTS[role]
+  const { of, at, hitsMax } = points[random.int(points.length)]!
+  return { of, point: `${random.int(2) === 0 ? 'before' : 'after'} ${at}`, hit: 1 + random.int(hitsMax) }
+}

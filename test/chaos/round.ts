@@ -1,0 +1,363 @@
+// Promises: one round: the keys go out and come home, over and over, while what the plan says breaks; then everything is let recover, the
+// keys go home, and both stores and the control schema are judged. An operator does nothing but run again a command that was broken.
+import { setTimeout as sleep } from 'node:timers/promises'
+import { checkLedger } from '../../examples/ledger/check.ts'
+import { readJournal } from '../../examples/ledger/journal.ts'
+import type { LoadProcess } from '../../examples/ledger/load-process.ts'
+import { rowsInDynamo, rowsInPostgres } from '../../examples/ledger/stores.ts'
+import { seededRandom } from '../../src/lib/prng.ts'
+import { hashSlotOf } from '../../src/model/key.ts'
+import { eventually } from '../support/eventually.ts'
+import {
+  type BrokenLine,
+  CONTROLLERS,
+  type Event,
+  GATEWAYS,
+  type Plan,
+  type PlanOptions,
+  type ProcessName,
+  planRound,
+  type StoreName,
+} from './plan.ts'
+import type { Armed } from './points.ts'
+import { ACCOUNTS, isController, openScene, type Scene } from './scene.ts'
+
+/** A process that has not come to its point by then is killed from outside. */
+const POINT_REACHED_MS = 3_000
+/** What is not served again by then counts as not recovered. */
+const RECOVERS_MS = 30_000
+const ENDS_MS = 90_000
+/** Above lease and margin, and above what a leader's heart may stand still. */
+const STOPPED_MS = 7_000
+const LEADER_LOOK_MS = 50
+const DONE_ALREADY = /FLIP_NOTHING_TO_DO|on the (target|source) already/
+const ORDERS = [['canary', 'start', '20%'], ['canary', 'advance', '60%'], ['canary', 'advance', '100%'], ['rollback']]
+
+export interface RoundOptions extends PlanOptions {
+  readonly seed: number
+  readonly say: (text: string) => void
+  readonly signal: AbortSignal
+}
+
+export interface Killed {
+  readonly who: string
+  /** The part of the protocol and the point; 'outside': it did not come there in time, or is a store. */
+  readonly at: string
+  /** From its restart, or of a leader from its death, until served again; null: it serves nobody. */
+  readonly recoveryMs: number | null
+}
+
+export interface RoundReport {
+  readonly seed: number
+  readonly killed: readonly Killed[]
+  readonly linesBroken: number
+  readonly stopped: number
+  readonly acknowledgedWrites: number
+  readonly unknownWrites: number
+  readonly lost: readonly string[]
+  readonly doubled: readonly string[]
+  readonly parityDifferences: number
+  /** Sentences. */
+  readonly violations: readonly string[]
+  /** Sentences: who was not served again in time. */
+  readonly notRecovered: readonly string[]
+  readonly flips: number
+}
+
+export async function runRound(options: RoundOptions): Promise<RoundReport> {
+  const plan = planRound(seededRandom(options.seed), options)
+  const scene = await openScene(options.seed, options.signal)
+  try {
+    const round = new Round(scene, options)
+    return await round.play(plan)
+  } catch (error) {
+    throw new Error(`round of seed ${options.seed}: ${String(error)}\n${logsOf(scene)}`, { cause: error })
+  } finally {
+    await scene.close()
+  }
+}
+
+class Round {
+  readonly #scene: Scene
+  readonly #options: RoundOptions
+  readonly #killed: Killed[] = []
+  readonly #notRecovered: string[] = []
+  #linesBroken = 0
+  #stopped = 0
+
+  constructor(scene: Scene, options: RoundOptions) {
+    this.#scene = scene
+    this.#options = options
+  }
+
+  async play(plan: Plan): Promise<RoundReport> {
+    await eventually(() => this.#scene.loads.every((load) => load.acknowledgedWrites > 0), 'service begins', RECOVERS_MS)
+    await this.#backfill(plan.backfill)
+    const over = new AbortController()
+    const moving = this.#move(over.signal)
+    moving.catch(() => over.abort()) // told below
+    for (const { after, event } of plan.events) {
+      if (over.signal.aborted) break
+      await this.#acknowledged(after)
+      await this.#happen(event)
+    }
+    over.abort()
+    await moving
+    return this.#judged()
+  }
+
+  /** The order that is under way ends as it should; a command that was broken is run again. */
+  async #move(over: AbortSignal): Promise<void> {
+    while (!over.aborted) for (const order of ORDERS) if (!over.aborted) await this.#order(order)
+    // The second way out pays what went home in debt while the target was silent.
+    for (const order of [['rollback'], ['canary', 'start', '10%'], ['rollback']]) await this.#order(order)
+  }
+
+  async #order(args: readonly string[]): Promise<void> {
+    let last = ''
+    await eventually(
+      async () => {
+        const { exitCode, stderr } = await this.#scene.command(args)
+        last = stderr
+        return exitCode === 0 || DONE_ALREADY.test(stderr)
+      },
+      `switchback ${args.join(' ')}`,
+      ENDS_MS,
+    ).catch((error: unknown) => {
+      throw new Error(`switchback ${args.join(' ')}: ${last}`, { cause: error })
+    })
+  }
+
+  async #backfill(armed: Armed): Promise<void> {
+    const { exitCode, signal, stderr } = await this.#scene.commandArmed(['backfill'], armed)
+    if (signal === 'SIGKILL') this.#tell({ who: 'backfill', at: `${armed.of}: ${armed.point}`, recoveryMs: null })
+    else if (exitCode !== 0) throw new Error(`switchback backfill: ${stderr}`)
+    await eventually(
+      async () => {
+        const again = await this.#scene.command(['backfill'])
+        return again.exitCode === 0 || /BACKFILL_DONE/.test(again.stderr)
+      },
+      'the backfill goes on from where it was',
+      ENDS_MS,
+    )
+    await eventually(async () => (await this.#scene.command(['status'])).result['readyForCanary'] === true, 'ready', ENDS_MS)
+  }
+
+  async #happen(event: Event): Promise<void> {
+    if (event.kind === 'kill process') await this.#killProcess(event)
+    else if (event.kind === 'kill store') await this.#killStore(event.who)
+    else if (event.kind === 'stop') await this.#stop(event.who)
+    else {
+      this.#options.say(`${event.broken.fault} from ${event.broken.line.from} to ${event.broken.line.to}, ${event.ms} ms`)
+      this.#break(event.broken)
+      await sleep(event.ms, undefined, { signal: this.#options.signal })
+      this.#scene.line(event.broken.line).mend()
+      await this.#recovered('the line', async () => this.#answered(GATEWAYS, Date.now()))
+    }
+  }
+
+  #break({ line, fault }: BrokenLine): void {
+    this.#linesBroken++
+    this.#scene.line(line).break(fault)
+  }
+
+  async #killProcess({ who, armed, broken }: Extract<Event, { kind: 'kill process' }>): Promise<void> {
+    const name = who === 'leader' ? (await this.#leader()).name : who
+    const victim = this.#scene.processes.get(name)!
+    await eventually(() => victim.running, `${name} runs`, RECOVERS_MS)
+    const before = isController(name) ? await this.#leader() : null
+    if (broken !== null) this.#break(broken)
+    const gone = victim.gone()!
+    this.#scene.arm(name, armed)
+    const reached = await Promise.race([gone.then(() => true), sleep(POINT_REACHED_MS, false)])
+    if (!reached) victim.kill()
+    const goneMs = await gone
+    this.#scene.arm(name, null)
+    if (broken !== null) this.#scene.line(broken.line).mend()
+    const at = reached ? `${armed.of}: ${armed.point}` : 'outside'
+    const restartedMs = await eventually(() => victim.running && Date.now(), `${name} is started again`, RECOVERS_MS)
+    const recoveryMs =
+      before === null
+        ? await this.#recovered(name, () => this.#answered([name as (typeof GATEWAYS)[number]], restartedMs))
+        : await this.#recovered(name, () => this.#leads(before, goneMs))
+    this.#tell({ who: name, at, recoveryMs })
+  }
+
+  async #killStore(who: StoreName): Promise<void> {
+    const { world } = this.#scene
+    // A write to a key that the target has is what shows that it serves.
+    const onTarget = who === 'target' ? await this.#slotsOnTarget() : null
+    if (who === 'target') await world.killAndRestartTarget()
+    else {
+      await world.postgres.kill()
+      await world.postgres.start()
+    }
+    const recoveryMs = await this.#recovered(who, () => this.#answered(GATEWAYS, Date.now(), onTarget))
+    this.#tell({ who, at: 'outside', recoveryMs })
+  }
+
+  async #stop(who: 'leader' | (typeof GATEWAYS)[number]): Promise<void> {
+    const before = who === 'leader' ? await this.#leader() : null
+    const name = before?.name ?? (who as ProcessName)
+    const { pid } = this.#scene.processes.get(name)!
+    if (pid === null) return
+    this.#options.say(`SIGSTOP of ${name}, ${STOPPED_MS} ms`)
+    this.#stopped++
+    process.kill(pid, 'SIGSTOP')
+    try {
+      await sleep(STOPPED_MS, undefined, { signal: this.#options.signal })
+    } finally {
+      process.kill(pid, 'SIGCONT')
+    }
+    if (before !== null) await this.#recovered(name, () => this.#leads(before, Date.now()))
+    await this.#recovered(name, () => this.#answered(GATEWAYS, Date.now()))
+  }
+
+  /** Null: not in time, which is noted. */
+  async #recovered(who: string, served: () => Promise<number>): Promise<number | null> {
+    try {
+      return await served()
+    } catch (error) {
+      this.#notRecovered.push(`${who}: ${String(error)}`)
+      return null
+    }
+  }
+
+  /** Until a write that was sent after `sinceMs` to each of the gateways is acknowledged: ms. */
+  async #answered(
+    gateways: readonly (typeof GATEWAYS)[number][],
+    sinceMs: number,
+    slots: ReadonlySet<number> | null = null,
+  ): Promise<number> {
+    const times = await Promise.all(
+      gateways.map((gateway) => {
+        const load = this.#scene.loads[GATEWAYS.indexOf(gateway)]!
+        const asked = { from: load.samples.length, sinceMs, slots: slots?.size ? slots : null }
+        return eventually(() => firstAnswer(load, asked), `a write through ${gateway} is acknowledged`, RECOVERS_MS)
+      }),
+    )
+    return Math.max(...times) - sinceMs
+  }
+
+  /** Until another lead than before does its work: ms. */
+  async #leads(before: Lead, sinceMs: number): Promise<number> {
+    await eventually(
+      async () => {
+        await sleep(LEADER_LOOK_MS)
+        const { token, heart } = await this.#leader()
+        return token > before.token && heart === token
+      },
+      'a controller leads',
+      RECOVERS_MS,
+    )
+    return Date.now() - sinceMs
+  }
+
+  async #leader(): Promise<Lead> {
+    return eventually(
+      async () => {
+        const [row] = await this.#scene.query(
+          `select l.name, l.token::text as token, h.token::text as heart from switchback.leader l, switchback.heartbeat h`,
+        )
+        const name = CONTROLLERS.find((one) => one === row?.['name'])
+        return name !== undefined && { name, token: Number(row!['token']), heart: Number(row!['heart']) }
+      },
+      'who leads is known',
+      RECOVERS_MS,
+    )
+  }
+
+  async #slotsOnTarget(): Promise<ReadonlySet<number>> {
+    const rows = await this.#scene.query(`select slot::text as slot from switchback.ownership where owner = 'target'`)
+    return new Set(rows.map((row) => Number(row['slot'])))
+  }
+
+  async #acknowledged(more: number): Promise<void> {
+    const { loads } = this.#scene
+    const sum = () => loads.reduce((n, load) => n + load.acknowledgedWrites, 0)
+    const from = sum()
+    await eventually(() => sum() >= from + more, `${more} writes are acknowledged`, RECOVERS_MS)
+  }
+
+  #tell(killed: Killed): void {
+    this.#killed.push(killed)
+    const again = killed.recoveryMs === null ? '' : `, served again after ${Math.round(killed.recoveryMs)} ms`
+    this.#options.say(`kill -9 of ${killed.who} (${killed.at})${again}`)
+  }
+
+  async #judged(): Promise<RoundReport> {
+    const { loads, world } = this.#scene
+    const counts = await Promise.all(loads.map((load) => load.stop()))
+    const sum = (of: 'acknowledgedWrites' | 'unknownWrites' | 'staleReads' | 'halfReads') => counts.reduce((n, each) => n + each[of], 0)
+    const parity = await this.#scene.command(['parity', '--full'])
+    if (typeof parity.result['differences'] !== 'number') throw new Error(`switchback parity --full: ${parity.stderr}`)
+    const writes = loads.flatMap((_, i) => readJournal(this.#scene.journalPath(i)))
+    const source = checkLedger(writes, await rowsInPostgres(world.databaseUrl))
+    const target = checkLedger(writes, await rowsInDynamo(world.dynamo, (item) => item['_sb_deleted'] !== undefined))
+    const both = (of: 'lost' | 'doubled' | 'unbalanced') => [...new Set([...source[of], ...target[of]])]
+    const violations = [
+      ...both('unbalanced').map((account) => `the balance of account ${account} is not the sum of its entries`),
+      ...(sum('staleReads') > 0 ? [`${sum('staleReads')} stale reads`] : []),
+      ...(sum('halfReads') > 0 ? [`${sum('halfReads')} reads of half a transaction`] : []),
+      ...(parity.result['rowsNotChecked'] === 0 ? [] : [`parity did not check ${String(parity.result['rowsNotChecked'])} rows`]),
+      ...(await this.#leftBehind()),
+    ]
+    return {
+      seed: this.#options.seed,
+      killed: this.#killed,
+      linesBroken: this.#linesBroken,
+      stopped: this.#stopped,
+      acknowledgedWrites: sum('acknowledgedWrites'),
+      unknownWrites: sum('unknownWrites'),
+      lost: both('lost'),
+      doubled: both('doubled'),
+      parityDifferences: parity.result['differences'],
+      violations,
+      notRecovered: this.#notRecovered,
+      flips: Number((await this.#scene.query(`select count(*)::text as n from switchback.flip where state = 'routed'`))[0]!['n']),
+    }
+  }
+
+  /** At home, every slot is PostgreSQL's and steady, and no flip, poison or debt is open. */
+  async #leftBehind(): Promise<string[]> {
+    const counted = async (what: string, sql: string) => {
+      const [row] = await this.#scene.query(`select count(*)::text as n from ${sql}`)
+      return row!['n'] === '0' ? [] : [`${row!['n']} ${what}`]
+    }
+    return [
+      ...(await counted('slots are not steady on PostgreSQL', `switchback.ownership where owner <> 'source' or phase <> 'steady'`)),
+      ...(await counted('flips are open', `switchback.flip where state not in ('cancelled', 'routed')`)),
+      ...(await counted('slots are in debt', 'switchback.debt')),
+      ...(await counted('aggregates are poisoned', 'switchback.poison')),
+    ]
+  }
+}
+
+interface Lead {
+  readonly name: (typeof CONTROLLERS)[number]
+  readonly token: number
+  /** The token under which its heart beats. */
+  readonly heart: number
+}
+
+const SLOTS = new Map(Array.from({ length: ACCOUNTS }, (_, i) => [i + 1, hashSlotOf(String(i + 1))]))
+
+/** When it was acknowledged, wall clock ms. */
+function firstAnswer(
+  load: LoadProcess,
+  { from, sinceMs, slots }: { readonly from: number; readonly sinceMs: number; readonly slots: ReadonlySet<number> | null },
+): number | undefined {
+  // Samples come when they are done, so that what was sent since then is not far back.
+  for (let i = Math.max(0, from - 100); i < load.samples.length; i++) {
+    const { kind, outcome, intendedMs, latencyMs, account } = load.samples[i]!
+    if (kind !== 'write' || outcome !== 'acknowledged' || intendedMs < sinceMs) continue
+    if (slots === null || slots.has(SLOTS.get(account)!)) return intendedMs + latencyMs
+  }
+  return undefined
+}
+
+function logsOf(scene: Scene): string {
+  return [...scene.processes.values()]
+    .map(({ name, log, restarts }) => `--- ${name}, ${restarts} restarts\n${log.slice(-3_000)}`)
+    .join('\n')
+}
