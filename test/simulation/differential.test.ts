@@ -12,8 +12,8 @@ import { keysOfSchedules } from './differential/side.ts'
 const ASKED = process.env['DIFFERENTIAL_SEEDS']
 const [FIRST, LAST] = (ASKED ?? '1-400').split('-').map(Number) as [number, number]
 const BUDGET_MS = ASKED === undefined ? 20_000 : Number.POSITIVE_INFINITY
-/** Codes that a run of the whole budget has met. */
-const REFUSALS = ['40001', '55000', '25006', '23505', 'gone', 'ROWS_HELD', 'FLIP_STATE', 'FLIP_OVERLAPS']
+/** Met by so many seeds from the first: a schedule in which nothing is refused compares little. */
+const REFUSALS = ['40001', '55000', '25006', '23505', 'ROWS_HELD', 'FLIP_STATE', 'FLIP_OVERLAPS']
 const ENOUGH = 40
 
 test('the same seed gives the same schedule', () => {
@@ -54,7 +54,7 @@ test('PostgreSQL and its model answer alike, wait alike and deliver alike, step 
     for (const [code, n] of outcome.refusals) met.set(code, (met.get(code) ?? 0) + n)
   }
   t.diagnostic(`seeds ${FIRST}-${seed - 1}: ${steps} steps, ${waits} waits, ${JSON.stringify(Object.fromEntries(met))}`)
-  if (seed - FIRST < ENOUGH) return
+  if (FIRST !== 1 || seed - FIRST < ENOUGH) return
   assert.deepEqual(
     REFUSALS.filter((code) => !met.has(code)),
     [],

@@ -46,17 +46,35 @@ export function scheduleOf(seed: number): Step[] {
   // What a schedule is about: sessions among themselves, the guard, or the slot.
   const control = oneOf(random, [0.05, 0.3, 0.5])
   const strict = oneOf(random, [0.1, 0.5, 0.9])
+  // Where sessions meet: spread over all rows they seldom would.
+  const focus = random.int(KEY_COUNT)
+  for (let key = 0; key < KEY_COUNT; key++) if (random.next() < 0.5) steps.push(...noted(key))
   const length = STEPS.min + random.int(STEPS.max - STEPS.min)
   while (steps.length < length) {
     const dice = random.next()
     if (dice < control) steps.push(leaderStep(random, along))
     else if (dice < control + 0.08) steps.push(lookStep(random))
-    else steps.push(sessionStep(random, open, strict))
+    else steps.push(sessionStep(random, open, { strict, focus }))
   }
   return steps
 }
 
-function sessionStep(random: Random, open: Set<SessionName>, strict: number): Step {
+/** A note that is there before anything else. */
+function noted(key: number): Step[] {
+  return [
+    { kind: 'begin', session: 's1', isolation: 'read committed' },
+    { kind: 'write', session: 's1', key, pot: NOTE, act: 'insert' },
+    { kind: 'commit', session: 's1' },
+  ]
+}
+
+interface About {
+  /** Share of REPEATABLE READ. */
+  readonly strict: number
+  readonly focus: number
+}
+
+function sessionStep(random: Random, open: Set<SessionName>, { strict, focus }: About): Step {
   const session = oneOf(random, SESSIONS)
   if (!open.has(session)) {
     open.add(session)
@@ -68,14 +86,15 @@ function sessionStep(random: Random, open: Set<SessionName>, strict: number): St
     const end = random.next()
     return { kind: end < 0.65 ? 'commit' : end < 0.85 ? 'rollback' : 'kill', session }
   }
-  if (dice < 0.4) return { kind: 'read', session, key: random.int(KEY_COUNT) }
+  const key = random.next() < 0.5 ? focus : random.int(KEY_COUNT)
+  if (dice < 0.37) return { kind: 'read', session, key }
   if (dice < 0.52) {
     const from = random.int(KEY_COUNT - 1)
     return { kind: 'move', session, from, to: from + 1 + random.int(KEY_COUNT - 1 - from), pot: oneOf(random, ['n', 'n', 'x'] as const) }
   }
   const pot = oneOf(random, ['n', 'n', 'n', 'x', 'x', 'y'] as const)
-  const act = pot === NOTE ? oneOf(random, ['insert', 'insert', 'delete', 1] as const) : 1 + random.int(9)
-  return { kind: 'write', session, key: random.int(KEY_COUNT), pot, act }
+  const act = pot === NOTE ? oneOf(random, ['insert', 'delete', 1, 2] as const) : 1 + random.int(9)
+  return { kind: 'write', session, key, pot, act }
 }
 
 function leaderStep(random: Random, along: number[]): Step {
