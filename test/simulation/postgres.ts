@@ -324,6 +324,7 @@ export class Postgres extends Server {
       const { value, changes } = body((change) => staged.push(change))
       mine = false
       await this.record(changes ?? [], null, () => {
+        this.#mustLead(token)
         for (const change of staged) change()
         this.leaderSharers.delete(backend)
         lock.release()
@@ -414,6 +415,7 @@ export class Postgres extends Server {
         changesOf(due.rows, (row) => this.#rows.isThere(row)),
         origin,
         () => {
+          this.#mustLead(token)
           this.#rows.become(due.rows, this.seq)
           due.visible()
           this.leaderSharers.delete(backend)
