@@ -304,9 +304,6 @@ const FLIP: readonly Mutation[] = [
         find: "    if (token !== this.token) throw new PgError('TOKEN_STALE', 'another controller leads')\n    this.leaderSharers.add(backend)\n    const lock = this.stateLock",
         put: '    this.leaderSharers.add(backend)\n    const lock = this.stateLock',
       },
-      // Else its connections would have been ended before the new token.
-      { file: 'test/simulation/controller.ts', find: '        this.#endOlder(first.token)\n', put: '' },
-      { file: 'test/simulation/controller.ts', find: '        this.#endOlder(raised - 1)\n', put: '' },
     ],
   },
 ]
@@ -384,9 +381,6 @@ const SYNC: readonly Mutation[] = [
         find: "    if (token !== this.token) throw new PgError('TOKEN_STALE', 'another controller leads')\n    this.leaderSharers.add(backend)\n    const transaction",
         put: '    this.leaderSharers.add(backend)\n    const transaction',
       },
-      // Else its connections would have been ended before the new token.
-      { file: 'test/simulation/controller.ts', find: '        this.#endOlder(first.token)\n', put: '' },
-      { file: 'test/simulation/controller.ts', find: '        this.#endOlder(raised - 1)\n', put: '' },
     ],
   },
   {
