@@ -49,6 +49,10 @@ export class FakeStore {
     return { won: true }
   }
 
+  append(id: OutboxId, sequence: number, entry: OutboxEntry): void {
+    this.outbox(id).set(sequence, entry)
+  }
+
   outbox({ group, lease }: OutboxId): Map<number, OutboxEntry> {
     const id = `${group}/${lease}`
     let outbox = this.outboxes.get(id)
@@ -198,7 +202,7 @@ export function remoteTarget(link: Link): Target {
       return request('compareAndSetHead', next, [() => (result = store.cas(key, expected, next))], () => result!)
     },
     appendEntry(outbox, sequence, entry) {
-      return request('appendEntry', { ...outbox, sequence, entry }, [() => store.outbox(outbox).set(sequence, entry)], () => {})
+      return request('appendEntry', { ...outbox, sequence, entry }, [() => store.append(outbox, sequence, entry)], () => {})
     },
     putRows(rows) {
       let lacking = false

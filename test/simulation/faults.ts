@@ -122,6 +122,8 @@ export class Faults {
       coverage.struck('requests to PostgreSQL are held up')
       kernel.suspend(gateway.host, kernel.between(150, 420))
       kernel.hold(gateway.name, 'postgres', kernel.between(540, 760))
+      // And who leads hears late of what it has read meanwhile.
+      if (kernel.chance(0.5)) for (const { name } of this.#controllers) kernel.hold('target', name, kernel.between(50, 760))
       this.#world.failing = { operation: 'appendEntry', untilMs: kernel.now + kernel.between(450, 800) }
     })
   }

@@ -4,6 +4,7 @@ import type { ReverseApplier, ReverseOutcome, ReverseTransaction } from '../../s
 import { SwitchbackError } from '../../src/model/errors.ts'
 import type { Lsn } from '../../src/model/ids.ts'
 import type { ChangeStream } from '../../src/model/source.ts'
+import type { OutboxPosition } from '../../src/sync/reverse-parts.ts'
 import type { Step } from './coverage.ts'
 import type { Host, Kernel } from './kernel.ts'
 import type { Postgres } from './postgres.ts'
@@ -55,6 +56,7 @@ export function reverseApplier(world: World, host: Host, token: number): Reverse
         for (const position of positions) {
           const id = `${position.group}/${position.lease}`
           const before = postgres.positions.get(id)
+          mustBeRead(world, position)
           postgres.positions.set(id, {
             ...position,
             sequence: Math.max(before?.sequence ?? 0, position.sequence),
@@ -65,6 +67,14 @@ export function reverseApplier(world: World, host: Host, token: number): Reverse
       }),
     close: () => session.close(),
   }
+}
+
+/** Reverse sync: an outbox is read to its end once its lease is over, so that what was there by then is not passed over. */
+function mustBeRead({ kernel, postgres, store }: World, { group, lease, sequence, final }: OutboxPosition): void {
+  const overAt = postgres.overAt.get(lease)
+  if (!final) return
+  const unread = overAt === undefined ? 'it lives' : store.thereBefore({ group, lease }, sequence, overAt).join()
+  if (unread !== '') kernel.violated('INV-2', `outbox ${group}/${lease} is called final at ${sequence}: ${unread}`)
 }
 
 /** In order: a transaction counts for the ones after it in the same batch. */

@@ -2,12 +2,12 @@
 // refused, a request at times twice; what is under way is counted for coverage.
 import { SwitchbackError } from '../../src/model/errors.ts'
 import type { Target } from '../../src/model/target.ts'
-import { type Operation, remoteTarget } from '../commit/fake-store.ts'
+import { type FakeStore, type Operation, remoteTarget } from '../commit/fake-store.ts'
 import type { Step } from './coverage.ts'
 import type { Host } from './kernel.ts'
 import type { World } from './world.ts'
 
-type Linked = Pick<World, 'kernel' | 'store' | 'coverage' | 'failing'>
+type Linked = Pick<World, 'kernel' | 'coverage' | 'failing'> & { readonly store: FakeStore }
 
 export function linkedTarget(world: Linked, host: Host, engine: 'commit' | 'sync'): Target {
   const { kernel, store, coverage } = world

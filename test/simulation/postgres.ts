@@ -4,7 +4,7 @@
 import { Signal } from '../../src/lib/latch.ts'
 import type { SourceChange } from '../../src/model/change.ts'
 import type { FlipRecord, WaitingWriter } from '../../src/model/control.ts'
-import { type Lsn, lsnOf, type SlotId } from '../../src/model/ids.ts'
+import { type LeaseId, type Lsn, lsnOf, type SlotId } from '../../src/model/ids.ts'
 import type { Ownership, TenureRecord } from '../../src/model/ownership.ts'
 import type { Row } from '../../src/model/row.ts'
 import { POTS } from '../commit/fake-plans.ts'
@@ -57,6 +57,10 @@ export class Postgres extends Server {
   readonly leaderSharers = new Set<Backend>()
   readonly woken = new Signal()
   readonly leasesChanged = new Signal()
+  /** When each lease that is over was called so. */
+  readonly overAt = new Map<LeaseId, number>()
+  /** By a gateway that lives, as it sees it. */
+  isHeld: (lease: LeaseId) => boolean = () => false
   /** Told of each committed write of a client or an applier, in the order in which PostgreSQL has them. */
   onEffect: (rows: readonly WrittenRow[], origin: string | null) => void = () => undefined
   readonly #rows = new Rows()
@@ -373,7 +377,9 @@ export class Postgres extends Server {
       if (change === null) return value
       mine = false
       await this.record([], null, () => {
-        this.leases.set(id, { ...this.leases.get(id)!, ...change })
+        const before = this.leases.get(id)!
+        this.#mustBeALease(before, change)
+        this.leases.set(id, { ...before, ...change })
         locked.release()
       })
       this.mustBe(backend)
@@ -381,6 +387,15 @@ export class Postgres extends Server {
     } finally {
       if (mine) locked.release()
     }
+  }
+
+  /** INV-8: what is over is over, and nobody is called over who serves still. */
+  #mustBeALease(before: Lease, change: Partial<Lease>): void {
+    const { lease } = before
+    if (before.over && change.renewals !== undefined) this.kernel.violated('INV-8', `lease ${lease} is renewed, and was called over`)
+    if (before.over || !change.over) return
+    this.overAt.set(lease, this.kernel.now)
+    if (this.isHeld(lease)) this.kernel.violated('INV-8', `lease ${lease} is called over, and its gateway holds it`)
   }
 
   /** Virtual transactions that may still write the mapped table. */

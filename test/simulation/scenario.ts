@@ -46,6 +46,7 @@ export async function runSeed(seed: number, scenario: Scenario, options: { reado
   const { kernel, postgres } = world
   const gateways = scenario.gateways.map((name) => new Gateway(world, name))
   const controllers = Array.from({ length: scenario.controllers }, (_, i) => new Controller(world, `controller ${i}`))
+  postgres.isHeld = (lease) => gateways.some((gateway) => !gateway.host.dead && gateway.lease?.id === lease)
   const feed = new Feed(world, gateways, controllers)
   const clients = new Clients(world, gateways)
   const faults = new Faults(world, gateways, controllers)

@@ -1,6 +1,6 @@
 // Promises: what all parts of a simulated move share: the kernel, both stores, the history that clients tell, and what the scenario is.
 import { setMaxListeners } from 'node:events'
-import { bucketOf, type OutboxId } from '../../src/model/head.ts'
+import { bucketOf, type OutboxEntry, type OutboxId } from '../../src/model/head.ts'
 import { hashSlotOf, SLOTS_PER_GROUP } from '../../src/model/key.ts'
 import { POTS } from '../commit/fake-plans.ts'
 import { FakeStore, type Operation } from '../commit/fake-store.ts'
@@ -37,7 +37,7 @@ function twoSlots(): string[] {
 
 export class World {
   readonly kernel: Kernel
-  readonly store: FakeStore
+  readonly store: CheckedStore
   readonly postgres: Postgres
   /** Named in the configuration; null: none is. */
   readonly standby: Standby | null
@@ -58,7 +58,11 @@ export class World {
     this.kernel = new Kernel(seed, options)
     this.postgres = new Postgres(this.kernel, SLOTS)
     this.standby = this.kernel.chance(0.5) ? new Standby(this.kernel, this.postgres) : null
-    this.store = new CheckedStore(this.kernel, (id, bucket) => this.#mustBePast(id, bucket))
+    this.store = new CheckedStore(
+      this.kernel,
+      (id, bucket) => this.#mustBePast(id, bucket),
+      (id) => this.postgres.positions.get(`${id.group}/${id.lease}`) ?? { sequence: 0 },
+    )
     this.postgres.slotOf = hashSlotOf
     this.postgres.seed(START_ROWS.map((values) => ({ key: values[0], pot: values[1], values, by: 0 })))
     this.postgres.seed(KEYS.map((key) => ({ key, pot: NOTE, values: null, by: 0 })))
@@ -110,12 +114,31 @@ function endless(): AbortSignal {
 class CheckedStore extends FakeStore {
   readonly #kernel: Kernel
   readonly #onDelete: (id: OutboxId, bucket: number) => void
+  readonly #read: (id: OutboxId) => { readonly sequence: number }
+  readonly #appendedAt = new Map<string, number>()
   override readonly entriesPerBucket = ENTRIES_PER_BUCKET
 
-  constructor(kernel: Kernel, onDelete: (id: OutboxId, bucket: number) => void) {
+  constructor(kernel: Kernel, onDelete: (id: OutboxId, bucket: number) => void, read: (id: OutboxId) => { readonly sequence: number }) {
     super()
     this.#kernel = kernel
+    this.#read = read
     this.#onDelete = onDelete
+  }
+
+  /** No hole covers a whole bucket: it would be taken for the end. */
+  override append(id: OutboxId, sequence: number, entry: OutboxEntry): void {
+    super.append(id, sequence, entry)
+    this.#appendedAt.set(`${id.group}/${id.lease}/${sequence}`, this.#kernel.now)
+    const before = bucketOf(sequence, ENTRIES_PER_BUCKET) - 1
+    const isThere = [...this.outbox(id).keys()].some((other) => bucketOf(other, ENTRIES_PER_BUCKET) === before)
+    if (before >= 0 && !isThere && this.#read(id).sequence < (before + 1) * ENTRIES_PER_BUCKET)
+      this.#kernel.violated('INV-2', `entry ${sequence} of ${id.lease} comes behind a bucket that has none`)
+  }
+
+  /** Entries above the sequence that were there at that time. */
+  thereBefore(id: OutboxId, sequence: number, at: number): number[] {
+    const appendedAt = (other: number) => this.#appendedAt.get(`${id.group}/${id.lease}/${other}`)!
+    return [...this.outbox(id).keys()].filter((other) => other > sequence && appendedAt(other) < at)
   }
 
   override deleteBucket(id: OutboxId, bucket: number): void {
