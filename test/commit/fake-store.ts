@@ -137,6 +137,8 @@ export interface Link {
   readonly spreadMs: () => number
   readonly onCall?: (call: Call) => void
   readonly maxEntryBytes?: number
+  /** REQUEST_TIMEOUT_MS by default. */
+  readonly timeoutMs?: (operation: Operation) => number
 }
 
 type Request = <T>(operation: Operation, detail: unknown, parts: readonly (() => void)[], reply: () => T) => Promise<T>
@@ -153,7 +155,7 @@ function requester(link: Link): Request {
           timeout()
           call()
         })
-      const timeout = time.on(host, REQUEST_TIMEOUT_MS, () =>
+      const timeout = time.on(host, link.timeoutMs?.(operation) ?? REQUEST_TIMEOUT_MS, () =>
         reject(new SwitchbackError('TARGET_UNKNOWN', { operation, reason: 'timeout' })),
       )
       if (againMs !== undefined) time.after(againMs, () => parts.forEach((part) => void part()))

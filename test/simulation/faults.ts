@@ -49,7 +49,8 @@ export class Faults {
     if (kind < 0.45) this.#lieInWait(kind < 0.25 ? (victim) => this.#kill(victim) : (victim) => this.#suspend(victim), process)
     else if (kind < 0.6) this.#cut()
     else if (kind < 0.65) this.#holdReplies()
-    else if (kind < 0.7) this.#holdRequests()
+    else if (kind < 0.68) this.#holdRequests()
+    else if (kind < 0.7) this.#openLate()
     else if (kind < 0.79) this.#throttle()
     else if (kind < 0.84) this.#silence()
     else if (kind < 0.88) this.#jump(process)
@@ -125,6 +126,25 @@ export class Faults {
       // And who leads hears late of what it has read meanwhile.
       if (kernel.chance(0.5)) for (const { name } of this.#controllers) kernel.hold('target', name, kernel.between(50, 760))
       this.#world.failing = { operation: 'appendEntry', untilMs: kernel.now + kernel.between(450, 800) }
+    })
+  }
+
+  /** A gateway starts while a flip waits for acks, and sleeps between the row of its lease and the first renewal until it is called over. */
+  #openLate(): void {
+    const { kernel, postgres, coverage } = this.#world
+    const gateway = kernel.oneOf(this.#gateways)
+    this.#atStep('flip: park', () => {
+      if (!gateway.host.dead) gateway.crash()
+      gateway.start()
+      const { host } = gateway
+      const known = postgres.leases.size
+      const look = () => {
+        if (this.#stopped || gateway.host !== host || host.dead) return
+        if (postgres.leases.size === known) return void kernel.time.after(1, look)
+        coverage.struck('a gateway is suspended')
+        kernel.suspend(host, kernel.between(560, 800))
+      }
+      look()
     })
   }
 

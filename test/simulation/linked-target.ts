@@ -2,10 +2,13 @@
 // refused, a request at times twice; what is under way is counted for coverage.
 import { SwitchbackError } from '../../src/model/errors.ts'
 import type { Target } from '../../src/model/target.ts'
-import { type FakeStore, type Operation, remoteTarget } from '../commit/fake-store.ts'
+import { type FakeStore, type Operation, REQUEST_TIMEOUT_MS, remoteTarget } from '../commit/fake-store.ts'
 import type { Step } from './coverage.ts'
 import type { Host } from './kernel.ts'
 import type { World } from './world.ts'
+
+/** Above the margin after which a lease is called over: a page may be older than the lease's end when it comes. */
+const OUTBOX_READ_MS = 250
 
 type Linked = Pick<World, 'kernel' | 'coverage' | 'failing'> & { readonly store: FakeStore }
 
@@ -33,7 +36,8 @@ export function linkedTarget(world: Linked, host: Host, engine: 'commit' | 'sync
     if (kernel.weather.lost === 0 || kind < 0.9) return kernel.between(0, 4)
     return kind < 0.97 ? kernel.between(0, 40) : Number.POSITIVE_INFINITY
   }
-  const target = remoteTarget({ time: kernel.time, store, host, fate, spreadMs })
+  const timeoutMs = (operation: Operation) => (engine === 'sync' && operation === 'readOutbox' ? OUTBOX_READ_MS : REQUEST_TIMEOUT_MS)
+  const target = remoteTarget({ time: kernel.time, store, host, fate, spreadMs, timeoutMs })
   const counted = <A extends unknown[], R>(operation: Operation, call: (...args: A) => Promise<R>) => {
     const step = `${engine}: ${operation}` as Step
     return (...args: A) => coverage.during(step, host, call(...args))

@@ -192,6 +192,13 @@ const LEASES: readonly Mutation[] = [
     ],
   },
   one(
+    'a new lease acks nothing until the epoch is a new one',
+    'Leases: acks belong to a lease id',
+    'src/gateway/fence-gate.ts',
+    '      // It is to be acked, though nothing else has changed: an order may wait for it.\n      this.changed.notify()\n',
+    '',
+  ),
+  one(
     'a later lease takes the acks of an earlier one for its own',
     'Leases: acks belong to a lease id',
     'src/gateway/fence-gate.ts',
@@ -409,8 +416,8 @@ const SYNC: readonly Mutation[] = [
       // Else the sync itself would send them in order.
       {
         file: 'src/sync/reverse-aggregates.ts',
-        find: '      if (item === undefined) return\n',
-        put: '      if (item === undefined) continue\n',
+        find: '  return aggregate.items.get(version)?.find((item) => item.ready)',
+        put: '  return [...aggregate.items.values()].flat().find((item) => item.ready && item.entry.version >= version)',
       },
     ],
   },
