@@ -13,7 +13,8 @@ const SQL = `
   create table notes (account bigint, id int, n int not null default 0, primary key (account, id));
   insert into notes select a, 1, 0 from generate_series(1, 20) a;
 `
-const LOST_MS = 2_000
+/** Long enough for a flip to come to its fence on a machine that is busy. */
+const LOST_MS = 6_000
 
 function ordered(move: Move, key: string): Promise<string> {
   const order = { kind: 'move', to: 'target', slots: [move.slotOf(key)], readOnlyFirst: false } as const
