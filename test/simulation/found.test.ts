@@ -33,3 +33,24 @@ test('the model: a backend that is ended while its commit becomes visible keeps 
   await kernel.time.run(Promise.allSettled([lost(), next(), ended]))
   assert.equal(postgres.rows.get('Ax')!.at(-1)!.value.values![2], '102', 'an update was lost')
 })
+
+test('the model: of two inserts that wait for one and the same row to go away, the first puts its own there and the other is a duplicate', async () => {
+  const kernel = new Kernel(1, { traced: false })
+  kernel.heal()
+  const postgres = new Postgres(kernel, [7])
+  postgres.slotOf = () => 7
+  postgres.seed([{ key: 'A', pot: 'n', values: ['A', 'n', '0', '0'], by: 0 }])
+  const host = kernel.host('client')
+  const run = async (name: string, afterMs: number, act: 'insert' | 'delete', by: number) => {
+    const transaction = postgres.begin(postgres.connect(host, name), 'read committed')
+    await kernel.sleep(host, afterMs)
+    await postgres.update(transaction, 'A', 7, { n: act }, by)
+    await kernel.sleep(host, 50)
+    await postgres.commit(transaction)
+  }
+  const ended = await kernel.time.run(
+    Promise.allSettled([run('first', 0, 'delete', 1), run('second', 20, 'insert', 2), run('third', 25, 'insert', 3)]),
+  )
+  const codes = ended.map((one) => (one.status === 'fulfilled' ? 'committed' : (one.reason as { code?: string }).code))
+  assert.deepEqual(codes.sort(), ['23505', 'committed', 'committed'])
+})

@@ -208,9 +208,14 @@ export class Postgres extends Server {
       () => rows.isFree(transaction, id),
       () => [rows.holder(id)],
     )
-    if ((transaction.writes.get(id) ?? rows.newest(id)).values !== null)
+    const mustBeNew = () => {
+      if ((transaction.writes.get(id) ?? rows.newest(id)).values === null) return
       throw new PgError('23505', 'duplicate key value violates unique constraint')
+    }
+    mustBeNew()
     await this.#lockRow(transaction, id)
+    // Of several that waited for one to go away, the first has put it there meanwhile.
+    mustBeNew()
   }
 
   /** Who waits for a row that has left its key finds it, though another has come there. */
