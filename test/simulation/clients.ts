@@ -112,9 +112,15 @@ export class Clients {
       const { host, name } = gateway
       while (!served.has(key)) {
         await kernel.sleep(host, kernel.between(1, 20))
-        const connection = await Connection.open(kernel, postgres, host, name)
-        if ((await this.#alone(gateway, connection, key, { [kernel.oneOf(POT_NAMES)]: 0 })) === 'acked') served.add(key)
-        connection.close()
+        let connection: Connection | null = null
+        try {
+          connection = await Connection.open(kernel, postgres, host, name)
+          if ((await this.#alone(gateway, connection, key, { [kernel.oneOf(POT_NAMES)]: 0 })) === 'acked') served.add(key)
+        } catch (error) {
+          // It may be cut by what came before the weather was calm.
+          if (!(error instanceof ConnectionLost)) throw error
+        }
+        connection?.close()
       }
     }
     for (const [i, key] of KEYS.entries()) {

@@ -194,7 +194,10 @@ export class Faults {
   #jump(process: Gateway | Controller): void {
     const { kernel } = this.#world
     this.#world.coverage.struck('a clock jumps')
-    process.host.wallOffsetMs += kernel.between(-2_000, 2_000)
+    const ms = kernel.between(-2_000, 2_000)
+    process.host.wallOffsetMs += ms
+    if (ms < 0) process.host.setBackAt = kernel.now
+    kernel.told(process.name, () => `its wall clock jumps by ${ms.toFixed(0)} ms`)
   }
 
   #crashPostgres(): void {

@@ -15,6 +15,8 @@ export interface Host {
   /** What its monotonic clock has not counted while it was suspended. */
   stoodStillMs: number
   wallOffsetMs: number
+  /** When its wall clock jumped back last. */
+  setBackAt: number
 }
 
 export interface Weather {
@@ -83,7 +85,7 @@ export class Kernel {
   host(name: string): Host {
     const stormy = this.weather.lost > 0
     const rate = stormy ? this.between(0.97, 1.03) : 1
-    return { name, dead: false, until: 0, rate, stoodStillMs: 0, wallOffsetMs: this.between(-50, 50) }
+    return { name, dead: false, until: 0, rate, stoodStillMs: 0, wallOffsetMs: this.between(-50, 50), setBackAt: Number.NEGATIVE_INFINITY }
   }
 
   suspend(host: Host, ms: number): void {
