@@ -9,7 +9,7 @@ import { readReport } from '../store/reports.ts'
 import type { Session } from '../store/session.ts'
 import { type Struck, struckStandbys } from '../store/standbys.ts'
 import { countViolations, frozenSlots } from '../store/violations.ts'
-import { readRetainedWal } from '../store/wal-retained.ts'
+import { RETAINED_BYTES } from '../store/wal-retained.ts'
 import { type BackfillStanding, readStanding, stoppedSentence } from './backfill-standing.ts'
 import { type WalStanding, walBudgetOf, walStanding } from './wal-budget.ts'
 
@@ -206,18 +206,18 @@ async function backfillStatus(session: Session, slotName: string): Promise<Statu
 
 async function slotStatus(session: Session, slotName: string, walBudgetBytes: number): Promise<Status['slot']> {
   const [row] = await session.query(
-    `select wal_status, active, confirmed_flush_lsn, pg_current_wal_lsn() as now, safe_wal_size from pg_replication_slots where slot_name = $1`,
+    `select wal_status, active, confirmed_flush_lsn, pg_current_wal_lsn() as now, safe_wal_size, ${RETAINED_BYTES} as retained
+       from pg_replication_slots where slot_name = $1`,
     [slotName],
   )
-  const retained = await readRetainedWal(session, slotName)
   if (row === undefined) return null
   return {
     walStatus: row['wal_status'] ?? 'unknown',
     active: row['active'] === 't',
     lagBytes: row['confirmed_flush_lsn'] == null ? 0 : Number(parseLsn(row['now']!) - parseLsn(row['confirmed_flush_lsn'])),
     safeWalSizeBytes: row['safe_wal_size'] == null ? null : Number(row['safe_wal_size']),
-    retainedBytes: retained?.bytes ?? null,
+    retainedBytes: row['retained'] == null ? null : Number(row['retained']),
     walBudgetBytes,
-    walBudget: walStanding(retained?.bytes ?? 0, walBudgetBytes, 'within'),
+    walBudget: walStanding(Number(row['retained'] ?? 0), walBudgetBytes, 'within'),
   }
 }

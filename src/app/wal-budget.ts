@@ -8,7 +8,7 @@ import type { MigrationConfig } from '../model/migration.ts'
 import { readBackfillFacts, stopForward } from '../store/backfills.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
 import type { Session } from '../store/session.ts'
-import { dropSlotAbove, readRetainedWal } from '../store/wal-retained.ts'
+import { dropSlotAbove, readRetainedBytes } from '../store/wal-retained.ts'
 
 export interface WalBudget {
   readonly budgetBytes: number
@@ -48,10 +48,10 @@ export async function watchWalBudget(options: WalBudgetOptions, signal: AbortSig
   const { session, control, slotName, budgetBytes, pastBudget, clock, log } = options
   let standing: WalStanding = 'within'
   while (!signal.aborted) {
-    const retained = await readRetainedWal(session, slotName)
-    const now = walStanding(retained?.bytes ?? 0, budgetBytes, standing)
+    const retainedBytes = await readRetainedBytes(session, slotName)
+    const now = walStanding(retainedBytes, budgetBytes, standing)
     if (now !== standing) {
-      const seen = { slot: slotName, retainedBytes: retained?.bytes ?? 0, budgetBytes, pastBudget }
+      const seen = { slot: slotName, retainedBytes, budgetBytes, pastBudget }
       if (now === 'past') log.error(seen, 'ALARM: PostgreSQL keeps more WAL for the forward sync than its budget')
       else if (now === 'near') log.warn(seen, 'the WAL that PostgreSQL keeps for the forward sync is near its budget')
       else log.info(seen, 'the WAL that PostgreSQL keeps for the forward sync is within its budget again')

@@ -2,19 +2,15 @@
 // one statement, so that a slot of the same name that was made anew in between stays.
 import type { Session } from './session.ts'
 
-export interface RetainedWal {
-  /** From where the slot would read again to the end of the WAL. */
-  readonly bytes: number
-}
+/** Of pg_replication_slots, bytes: from where the slot would read again to the end of the WAL. Null: none of it is kept any more. */
+export const RETAINED_BYTES = `case when wal_status <> 'lost' then pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) end`
+/** object_in_use. */
+const IN_USE = '55006'
 
-/** Null: there is no such slot, or none of its WAL is kept any more. */
-export async function readRetainedWal(session: Session, slotName: string): Promise<RetainedWal | null> {
-  const [row] = await session.query(
-    `select pg_wal_lsn_diff(pg_current_wal_lsn(), r.restart_lsn)::text as message
-       from pg_replication_slots r where r.slot_name = $1 and r.restart_lsn is not null and r.wal_status <> 'lost'`,
-    [slotName],
-  )
-  return row === undefined ? null : { bytes: Number(row['message']) }
+/** 0: there is no such slot, or nothing is kept for it. */
+export async function readRetainedBytes(session: Session, slotName: string): Promise<number> {
+  const [row] = await session.query(`select ${RETAINED_BYTES} as retained from pg_replication_slots where slot_name = $1`, [slotName])
+  return Number(row?.['retained'] ?? 0)
 }
 
 /**
@@ -22,14 +18,20 @@ export async function readRetainedWal(session: Session, slotName: string): Promi
  * Idempotent; its position is lost for good.
  */
 export async function dropSlotAbove(session: Session, slotName: string, bytes: number): Promise<boolean> {
-  const above = `r.slot_name = $1 and pg_wal_lsn_diff(pg_current_wal_lsn(), r.restart_lsn) > $2::bigint`
-  await session.query(`select pg_terminate_backend(r.active_pid) as same from pg_replication_slots r where r.active and ${above}`, [
+  const above = `slot_name = $1 and ${RETAINED_BYTES} > $2::bigint`
+  await session.query(`select pg_terminate_backend(active_pid) as ended from pg_replication_slots where active and ${above}`, [
     slotName,
     bytes,
   ])
-  const dropped = await session.query(
-    `select pg_drop_replication_slot(r.slot_name) as same from pg_replication_slots r where not r.active and ${above}`,
-    [slotName, bytes],
-  )
-  return dropped.length > 0
+  try {
+    const dropped = await session.query(
+      `select pg_drop_replication_slot(slot_name) as dropped from pg_replication_slots where not active and ${above}`,
+      [slotName, bytes],
+    )
+    return dropped.length > 0
+  } catch (error) {
+    // Taken up again in between: the next look tries again.
+    if ((error as { code?: string }).code === IN_USE) return false
+    throw error
+  }
 }

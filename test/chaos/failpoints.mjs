@@ -1,17 +1,14 @@
 // Promises: loaded before a process of ours (`--import`), it ends it by kill -9 at a named point: before or after one of its requests to
 // PostgreSQL or to the target. What a process does between two of them is in its memory alone, so a death there is one at the next. The
 // sources know nothing of it. A point is armed from outside: FAILPOINT_FILE ({ point, hit }: the hit-th passing, counted from the arming)
-// is read at the start and at SIGUSR2. A process that ends by itself appends the points it has passed to FAILPOINT_SEEN, a line each.
-// Plain JavaScript: it comes before any loader.
-import { appendFileSync, readFileSync } from 'node:fs'
+// is read at the start and at SIGUSR2. Plain JavaScript: it comes before any loader.
+import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import { syncBuiltinESMExports } from 'node:module'
 import { isMainThread } from 'node:worker_threads'
 import pg from 'pg'
 
 const file = process.env['FAILPOINT_FILE']
-const seenFile = process.env['FAILPOINT_SEEN']
-const seen = new Map()
 let armed = null
 let hits = 0
 
@@ -20,7 +17,6 @@ if (file !== undefined && isMainThread) {
   process.on('SIGUSR2', arm)
   watchRequests()
   watchStatements()
-  if (seenFile !== undefined) process.on('exit', () => appendFileSync(seenFile, [...seen].map(([point, n]) => `${n} ${point}\n`).join('')))
 }
 
 function arm() {
@@ -33,7 +29,6 @@ function arm() {
 }
 
 function reach(point) {
-  if (seenFile !== undefined) seen.set(point, (seen.get(point) ?? 0) + 1)
   if (armed?.point === point && ++hits >= armed.hit) process.kill(process.pid, 'SIGKILL')
 }
 

@@ -15,6 +15,7 @@ const HEADS = 'ledger_switchback_ledger_heads'
 const OUTBOX = 'ledger_switchback_ledger_outbox'
 const often = (of: string, ...at: string[]): Point[] => at.map((one) => ({ of, at: one, hitsMax: 20 }))
 const seldom = (of: string, ...at: string[]): Point[] => at.map((one) => ({ of, at: one, hitsMax: 2 }))
+const once = (of: string, ...at: string[]): Point[] => at.map((one) => ({ of, at: one, hitsMax: 1 }))
 
 export const POINTS: Readonly<Record<Role, readonly Point[]>> = {
   gateway: [
@@ -41,7 +42,8 @@ export const POINTS: Readonly<Record<Role, readonly Point[]>> = {
   ],
   backfill: [
     ...often('backfill', 'PutItem ledger_profiles', 'PutItem ledger_accounts'),
-    ...seldom('backfill', 'begin_backfill', 'update switchback.backfill_range', 'update switchback.backfill', `CreateTable ${HEADS}`),
+    ...seldom('backfill', 'update switchback.backfill_range'),
+    ...once('backfill', 'begin_backfill', 'update switchback.backfill'),
   ],
 }
 

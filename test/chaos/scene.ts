@@ -111,13 +111,12 @@ async function openLines(world: World): Promise<ReadonlyMap<string, FaultProxy>>
 }
 
 async function argumentsOf(who: ProcessName, world: World, line: Scene['line']): Promise<string[]> {
-  const from = who
-  const target = line({ from, to: 'target' }).port
+  const target = line({ from: who, to: 'target' }).port
   // As on two machines: each has its own port for the gateways to tell of commits.
   const controllerPort = await freePort()
-  const text = readFileSync(join(world.folder, 'switchback.config.ts'), 'utf8')
-    .replace(world.dynamo.endpoint, through(world.dynamo.endpoint, target))
-    .replace(/controller: \{ port: \d+ \}/, `controller: { port: ${controllerPort} }`)
+  let text = readFileSync(join(world.folder, 'switchback.config.ts'), 'utf8')
+  text = replaced(text, world.dynamo.endpoint, through(world.dynamo.endpoint, target))
+  text = replaced(text, /controller: \{ port: \d+ \}/, `controller: { port: ${controllerPort} }`)
   const config = join(world.folder, `${who}.config.ts`)
   writeFileSync(config, text)
   const common = ['--name', who, '--config', config]
@@ -134,9 +133,16 @@ function armable(env: NodeJS.ProcessEnv, file: string): NodeJS.ProcessEnv {
   return { ...env, NODE_OPTIONS: `${env['NODE_OPTIONS'] ?? ''} --import ${FAILPOINTS}`, FAILPOINT_FILE: file }
 }
 
+/** Else a process would go past its line without a word. */
+function replaced(text: string, from: string | RegExp, to: string): string {
+  const changed = text.replace(from, to)
+  if (changed === text) throw new Error(`nothing is like ${String(from)}: ${text.slice(0, 200)}`)
+  return changed
+}
+
 /** The same place, by another port. */
 function through(url: string, port: number): string {
-  return url.replace(/127\.0\.0\.1:\d+/, `127.0.0.1:${port}`)
+  return replaced(url, /127\.0\.0\.1:\d+/, `127.0.0.1:${port}`)
 }
 
 /** Whoever starts meanwhile reads the one of before or this one. */
