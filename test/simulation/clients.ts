@@ -12,9 +12,11 @@ import type { Host } from './kernel.ts'
 import type { Transaction } from './postgres-parts.ts'
 import { Connection, ConnectionLost } from './sessions.ts'
 import { ConnectionEnded, type Part, ToldWrites } from './told-writes.ts'
-import { KEYS, NOTE, POT_NAMES, ROW_NAMES, type World } from './world.ts'
+import { KEYS, NOTE, POT_NAMES, ROW_NAMES, SLOTS, type World } from './world.ts'
 
 const STATEMENT_BYTES = 100
+const BURSTS = 2
+const BURST = 8
 
 export class Clients {
   readonly #world: World
@@ -34,6 +36,35 @@ export class Clients {
   start(clients: number): void {
     for (let i = 0; i < clients; i++) this.#run(`client ${i}`, this.#gateways[i % this.#gateways.length]!)
     void writeDirectly(this.#world, this.#told)
+    void this.#bursts()
+  }
+
+  /** Many calls at once through one gateway, on the two keys of a slot: more than a bucket of its outbox holds. */
+  async #bursts(): Promise<void> {
+    const { kernel, postgres } = this.#world
+    for (let left = BURSTS; left > 0; ) {
+      await new Promise<void>((resolve) => kernel.time.after(kernel.between(10, 40), resolve))
+      if (this.#world.over) return
+      const slot = kernel.oneOf(SLOTS)
+      const gateway = kernel.oneOf(this.#gateways)
+      if (postgres.owned(slot).owner !== 'target' || gateway.lease === null || this.#world.begun >= this.#world.allowed) continue
+      left--
+      const keys = KEYS.filter((key) => hashSlotOf(key) === slot)
+      for (let i = 0; i < BURST; i++) void this.#call(gateway, keys[i % keys.length]!)
+    }
+  }
+
+  /** A session of one statement. */
+  async #call(gateway: Gateway, key: string): Promise<void> {
+    const { kernel, postgres } = this.#world
+    this.#world.begun++
+    try {
+      const connection = await Connection.open(kernel, postgres, gateway.host, 'burst')
+      await this.#alone(gateway, connection, key)
+      connection.close()
+    } catch (error) {
+      if (!(error instanceof ConnectionLost)) kernel.violated('bug', String(error instanceof Error ? error.stack : error))
+    }
   }
 
   /** A client lives as long as its gateway's process: its session dies with it. Another one comes. */

@@ -12,6 +12,7 @@ export const FAULTS = [
   'a link is cut',
   'replies of PostgreSQL are held up',
   'requests to PostgreSQL are held up',
+  'writes to the target come late',
   'a clock jumps',
   'the target is slow',
   'a partition of the target is throttled',

@@ -51,6 +51,7 @@ export class Faults {
     else if (kind < 0.65) this.#holdReplies()
     else if (kind < 0.68) this.#holdRequests()
     else if (kind < 0.7) this.#openLate()
+    else if (kind < 0.74) this.#lateWrites()
     else if (kind < 0.79) this.#throttle()
     else if (kind < 0.84) this.#silence()
     else if (kind < 0.88) this.#jump(process)
@@ -61,10 +62,13 @@ export class Faults {
 
   /** Now, or as soon as any process begins some step: the moments that matter are short. */
   #lieInWait(strike: (process: Gateway | Controller) => void, process: Gateway | Controller): void {
-    const { kernel, coverage } = this.#world
+    const { kernel } = this.#world
     if (kernel.chance(0.3)) return strike(process)
-    const awaited = kernel.oneOf(STEPS)
-    const afterMs = kernel.chance(0.5) ? 0 : kernel.between(0, 6)
+    this.#onBegun(kernel.oneOf(STEPS), kernel.chance(0.5) ? 0 : kernel.between(0, 6), strike)
+  }
+
+  #onBegun(awaited: Step, afterMs: number, strike: (process: Gateway | Controller) => void): void {
+    const { kernel, coverage } = this.#world
     coverage.onBegun = (step, host) => {
       if (step !== awaited || this.#stopped) return
       const victim = [...this.#gateways, ...this.#controllers].find((one) => one.host === host)
@@ -146,6 +150,39 @@ export class Faults {
       }
       look()
     })
+  }
+
+  /**
+   * A gateway has renewed, and hears nothing more; what it writes to the target comes before its lease is called over, and after a page
+   * of its outbox was read that the leader sees later; or when its outbox was read to its end, and the leader dies as it routes.
+   */
+  #lateWrites(): void {
+    const { kernel, postgres, coverage } = this.#world
+    const gateway = kernel.oneOf(this.#gateways)
+    this.#atStep('flip: park', () => {
+      const { host, lease } = gateway
+      const renewals = () => (lease === null ? undefined : postgres.leases.get(lease.id)?.renewals)
+      const known = renewals()
+      const strike = () => {
+        coverage.struck('writes to the target come late')
+        for (const to of ['postgres', ...this.#controllers.map(({ name }) => name)]) kernel.cut(gateway.name, to, 1_500)
+        const seen = kernel.chance(0.5)
+        this.#world.lateWrites = { host, untilMs: kernel.now + (seen ? kernel.between(400, 490) : kernel.between(600, 760)) }
+        if (seen) kernel.time.after(kernel.between(340, 420), () => !this.#stopped && this.#holdPages(kernel.between(180, 260)))
+        else this.#onBegun('flip: route', kernel.between(0, 6), (leader) => this.#kill(leader))
+      }
+      const look = () => {
+        if (this.#stopped || gateway.host !== host || host.dead || known === undefined) return
+        if (renewals() === known) kernel.time.after(1, look)
+        else strike()
+      }
+      look()
+    })
+  }
+
+  #holdPages(ms: number): void {
+    const { kernel } = this.#world
+    for (const { name } of this.#controllers) kernel.hold('target', name, ms)
   }
 
   /** Or now. */

@@ -8,7 +8,7 @@ import { History } from '../commit/history.ts'
 import type { Acts } from './acts.ts'
 import { AggregateLog } from './aggregate-log.ts'
 import { Coverage } from './coverage.ts'
-import { Kernel } from './kernel.ts'
+import { type Host, Kernel } from './kernel.ts'
 import { Postgres, START_AMOUNT } from './postgres.ts'
 import { Standby } from './standby.ts'
 
@@ -51,6 +51,8 @@ export class World {
   readonly coverage = new Coverage()
   /** Of the target: one that fails until then, as a throttled partition does. */
   failing: { readonly operation: Operation; readonly untilMs: number } | null = null
+  /** What this gateway process writes to the target comes no sooner than then. */
+  lateWrites: { readonly host: Host; readonly untilMs: number } | null = null
   /** Aborts never: what waits with it ends with its host. */
   readonly never = endless()
 
