@@ -5,6 +5,8 @@ import type { Epoch } from '../model/ids.ts'
 import { lookAtLeases, type Sightings } from './lease-watch.ts'
 import type { FlipParts } from './parts.ts'
 
+/** To abort without a reason makes an error with a stack, at each look. */
+const LOOKED = new Error('this look is over')
 /** Between looks at writers from before the fence: the service waits for them. */
 const WRITERS_LOOK_MS = 8
 
@@ -20,7 +22,7 @@ export async function awaitAcks(
   for (;;) {
     // Of this look alone: a wait that is given up leaves nothing on the signal.
     const over = new AbortController()
-    const end = () => over.abort()
+    const end = () => over.abort(LOOKED)
     signal.addEventListener('abort', end, { once: true })
     try {
       const woken = parts.nextWake(over.signal)
@@ -39,7 +41,7 @@ export async function awaitAcks(
       await Promise.race([woken, parts.clock.sleep(Math.min(look.nextLookInMs ?? parts.limits.pollMs, parts.limits.pollMs), over.signal)])
     } finally {
       signal.removeEventListener('abort', end)
-      over.abort()
+      end()
     }
   }
 }

@@ -3,7 +3,6 @@
 // INV-8: `holds()` is false from the lapse on, for good, whether or not a timer has fired.
 import { type BackoffLimits, backoffMs } from '../lib/backoff.ts'
 import type { Clock } from '../lib/clock.ts'
-import { untilDeadline } from '../lib/in-time.ts'
 import { Signal } from '../lib/latch.ts'
 import type { Random } from '../lib/prng.ts'
 import type { GatewayControl, Renewal } from '../model/control.ts'
@@ -143,6 +142,7 @@ class Holder implements LeaseHolder {
 
   async close(): Promise<void> {
     this.#stop.abort()
+    this.#wake.notify()
     const lease = this.#lease
     this.#lapse()
     // Not told to the leader: it sees the lease unrenewed, which only takes longer.
@@ -223,8 +223,10 @@ class Holder implements LeaseHolder {
   }
 
   async #pause(ms: number, failed: boolean): Promise<void> {
-    using over = untilDeadline(this.#options.clock, ms, this.#stop.signal)
-    if (failed || !this.#poked) await this.#wake.next(over.signal)
+    if (this.#stop.signal.aborted || (this.#poked && !failed)) return
+    const disarm = this.#options.clock.after(ms, () => this.#wake.notify())
+    await this.#wake.next()
+    disarm()
   }
 
   #moment(): Moment {

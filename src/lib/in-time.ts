@@ -6,15 +6,20 @@ export type Late = typeof LATE
 
 /** What the work brings, or LATE when the time or the signal comes first. Throws what the work throws in time. */
 export async function inTime<T>(clock: Clock, ms: number, work: Promise<T>, signal?: AbortSignal): Promise<T | Late> {
-  const over = new AbortController()
-  const end = () => over.abort()
-  signal?.addEventListener('abort', end, { once: true })
-  if (signal?.aborted) end()
-  const late = clock.sleep(ms, over.signal).then((): Late => LATE)
+  let end = () => {}
+  const over = new Promise<void>((resolve) => {
+    if (signal?.aborted) return resolve()
+    const ended = () => resolve()
+    const cancel = clock.after(ms, ended)
+    signal?.addEventListener('abort', ended, { once: true })
+    end = () => {
+      cancel()
+      signal?.removeEventListener('abort', ended)
+    }
+  })
   try {
-    return await Promise.race([work, late])
+    return await Promise.race([work, over.then((): Late => LATE)])
   } finally {
-    signal?.removeEventListener('abort', end)
     end()
   }
 }

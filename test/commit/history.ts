@@ -112,13 +112,15 @@ export class History {
   }
 
   #checkWhole(ranks: Map<string, Map<number, number>>): void {
+    const ofSeveral = [...this.#txns.values()].filter(({ pots, effects }) => pots.length > 1 && effects > 0)
     const half = (p: Read, q: Read): number | null => {
-      for (const txn of this.#txns.values()) {
-        if (txn.pots.length < 2 || txn.effects === 0) continue
-        const inP = ranks.get(p.id)!.get(txn.id)
-        const inQ = ranks.get(q.id)!.get(txn.id)
-        if (inP === undefined || inQ === undefined) continue
-        if ((ranks.get(p.id)!.get(p.by) ?? 0) >= inP && (ranks.get(q.id)!.get(q.by) ?? 0) < inQ) return txn.id
+      const [ranksP, ranksQ] = [ranks.get(p.id)!, ranks.get(q.id)!]
+      const [shownP, shownQ] = [ranksP.get(p.by) ?? 0, ranksQ.get(q.by) ?? 0]
+      for (const { id } of ofSeveral) {
+        const inP = ranksP.get(id)
+        if (inP === undefined || shownP < inP) continue
+        const inQ = ranksQ.get(id)
+        if (inQ !== undefined && shownQ < inQ) return id
       }
       return null
     }

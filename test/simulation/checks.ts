@@ -32,8 +32,12 @@ export function verified({ postgres, store, kernel }: World, slots: readonly Slo
 /** INV-3: what is acknowledged is on the target. */
 export function mustBeApplied({ postgres, store, kernel }: World, from: Lsn, to: Lsn): void {
   const history = tenureHistory({ tenures: new Tenures(postgres.tenures), slotOf: hashSlotOf, completeBelow: NO_LSN })
-  for (const { commitLsn, endLsn, origin, changes } of postgres.wal) {
-    if (endLsn <= from || endLsn > to || origin === ORIGIN) continue
+  const { wal } = postgres
+  // Its positions only rise, and what is acknowledged is near its end.
+  let first = wal.length
+  while (first > 0 && wal[first - 1]!.endLsn > from) first--
+  for (const { commitLsn, endLsn, origin, changes } of wal.slice(first)) {
+    if (endLsn > to || origin === ORIGIN) continue
     for (const [key, pot] of changes.flatMap(rowsOf)) {
       const record = history.tenureAt(hashSlotOf(key), commitLsn)
       const row = store.row({ table: POTS, key, clustering: [pot] })

@@ -138,8 +138,7 @@ export class Kernel {
   }
 
   isCut(from: string, to: string): boolean {
-    const until = this.#cut.get(`${from}>${to}`)
-    return until !== undefined && this.now < until
+    return this.now < lasts(this.#cut, from, to, this.now)
   }
 
   heal(): void {
@@ -153,6 +152,15 @@ export class Kernel {
     const { lost, late, lateMs, delayMs } = this.weather
     if (this.isCut(from, to) || (lost > 0 && this.chance(lost))) return Number.POSITIVE_INFINITY
     const ms = late > 0 && this.chance(late) ? this.between(delayMs, lateMs) : this.between(0.2, delayMs)
-    return Math.max(ms, (this.#held.get(`${from}>${to}`) ?? 0) - this.now)
+    return Math.max(ms, lasts(this.#held, from, to, this.now) - this.now)
   }
+}
+
+/** Until when a link is in that state; what is over is forgotten, since each message asks. */
+function lasts(links: Map<string, number>, from: string, to: string, now: number): number {
+  if (links.size === 0) return 0
+  const link = `${from}>${to}`
+  const until = links.get(link) ?? 0
+  if (until <= now) links.delete(link)
+  return until
 }
