@@ -82,7 +82,13 @@ const schema = z.strictObject({
     .partial()
     .optional(),
   controller: z
-    .strictObject({ host: z.string(), port, flipDeadlineMs: positive, slotsPerFlip: positive.max(4096) })
+    .strictObject({
+      host: z.string(),
+      port,
+      advertise: z.strictObject({ host: z.string().min(1), port: port.min(1) }).partial(),
+      flipDeadlineMs: positive,
+      slotsPerFlip: positive.max(4096),
+    })
     .partial()
     .optional(),
   lease: z

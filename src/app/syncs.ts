@@ -88,7 +88,7 @@ export async function openSyncs(options: SyncsOptions): Promise<Syncs> {
     random: systemRandom,
   })
   const secret = randomBytes(24).toString('base64url')
-  const { host = '127.0.0.1', port = 0 } = workspace.config.controller ?? {}
+  const { host = '127.0.0.1', port = 0, advertise = {} } = workspace.config.controller ?? {}
   feed = await startFeedServer({
     host,
     port,
@@ -97,7 +97,7 @@ export async function openSyncs(options: SyncsOptions): Promise<Syncs> {
     reverse,
     warn: (details, message) => log.warn(details, message),
   })
-  await publishEndpoint(workspace.session, { token: control.token, host, port: feed.port, secret })
+  await publishEndpoint(workspace.session, { token: control.token, host, port: feed.port, ...advertise, secret })
   return new LeaderSyncs(options, { reverse, recent, feed, refresh, view: () => view })
 }
 

@@ -58,6 +58,8 @@ export interface MigrationConfig {
     readonly host?: string
     /** Gateways tell the controller of commits here; the API answers here. */
     readonly port?: number
+    /** Where gateways reach it, if not there: behind address translation, a port mapping, a service of Kubernetes. */
+    readonly advertise?: { readonly host?: string; readonly port?: number }
     readonly flipDeadlineMs?: number
     readonly slotsPerFlip?: number
   }

@@ -77,7 +77,7 @@ function watchStatements() {
   }
 }
 
-/** The control schema's function, or what a transaction begins or ends with, or the table that is written. */
+/** The control schema's function, or what a transaction begins or ends with, or the table that is written, or the one of ours that is read. */
 function statementPoint(first) {
   const text = typeof first === 'string' ? first : first?.text
   if (typeof text !== 'string') return null
@@ -86,5 +86,7 @@ function statementPoint(first) {
   const word = /^\s*(begin|commit|rollback)\b/i.exec(text)?.[1]
   if (word !== undefined) return word.toLowerCase()
   const written = /^\s*(insert into|update|delete from|merge into|with)\s+("?[\w.]+"?(\."?\w+"?)?)/i.exec(text)
+  const read = /^\s*select\b.*?\bfrom (switchback\.\w+)/is.exec(text)?.[1]
+  if (read !== undefined) return `select ${read}`
   return written === null ? null : `${written[1].toLowerCase()} ${written[2].replaceAll('"', '')}`
 }

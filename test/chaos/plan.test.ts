@@ -18,13 +18,14 @@ test('the same seed is the same round', () => {
 test('a round has what was asked for, the kill of the backfill included', () => {
   for (const { events } of MANY) {
     const count = (...kinds: Event['kind'][]) => events.filter(({ event }) => kinds.includes(event.kind)).length
-    assert.deepEqual([count('kill process', 'kill store') + 1, count('break line'), count('stop')], [12, 3, 1])
+    assert.deepEqual([count('kill process', 'kill command', 'kill store') + 1, count('break line'), count('stop')], [12, 3, 1])
   }
 })
 
 test('every point, victim, line and fault comes up', () => {
   const drawn = new Set([
     ...MANY.map((plan) => `backfill ${plan.backfill.point}`),
+    ...events.flatMap((event) => (event.kind === 'kill command' ? [`${event.command} ${event.armed.point}`] : [])),
     ...events.flatMap((event) =>
       event.kind === 'kill process' ? [`${event.who === 'leader' ? 'controller' : 'gateway'} ${event.armed.point}`] : [],
     ),
@@ -35,7 +36,9 @@ test('every point, victim, line and fault comes up', () => {
   }
   const broken = events.flatMap((event) => (event.kind === 'break line' ? [event.broken] : []))
   assert.deepEqual(new Set(broken.map(({ fault }) => fault)), new Set(LINE_FAULTS))
-  assert.equal(new Set(broken.map(({ line }) => `${line.from} ${line.to}`)).size, 10)
-  const victims = events.flatMap((event) => (event.kind === 'break line' ? [] : [`${event.kind} ${event.who}`]))
+  assert.equal(new Set(broken.map(({ line }) => `${line.from} ${line.to}`)).size, 12)
+  const victims = events.flatMap((event) =>
+    event.kind === 'break line' || event.kind === 'kill command' ? [] : [`${event.kind} ${event.who}`],
+  )
   assert.equal(new Set(victims).size, 8)
 })

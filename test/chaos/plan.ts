@@ -1,7 +1,7 @@
 // Promises: what happens in a round, drawn from its seed: who is killed and where, which line breaks and how, who stands still. Pure. The
 // seed fixes all of that, and not the instant at which it happens: the processes are real.
 import type { Random } from '../../src/lib/prng.ts'
-import { type Armed, drawPoint } from './points.ts'
+import { type Armed, COMMANDS, type CommandName, drawPoint } from './points.ts'
 import { LINE_FAULTS, type LineFault } from './proxy.ts'
 
 export const GATEWAYS = ['gateway-1', 'gateway-2'] as const
@@ -11,15 +11,17 @@ export const STORES = ['target', 'postgres'] as const
 export type ProcessName = (typeof PROCESSES)[number]
 export type StoreName = (typeof STORES)[number]
 
-/** From a process to a store, or from the service's clients to a gateway. */
+/** From a process to a store, from the service's clients to a gateway, or from the gateways to a controller: the feed. */
 export interface Line {
-  readonly from: ProcessName | 'clients'
-  readonly to: StoreName | (typeof GATEWAYS)[number]
+  readonly from: ProcessName | 'clients' | 'gateways'
+  readonly to: StoreName | ProcessName
 }
 
 export type Event =
   /** kill -9, by itself at the point, or from outside where it has not come there in time. `leader`: the controller that leads then. */
   | { readonly kind: 'kill process'; readonly who: ProcessName | 'leader'; readonly armed: Armed; readonly broken: BrokenLine | null }
+  /** By itself at the point, while it works or waits for its order. */
+  | { readonly kind: 'kill command'; readonly command: CommandName; readonly armed: Armed }
   | { readonly kind: 'kill store'; readonly who: StoreName }
   | { readonly kind: 'break line'; readonly broken: BrokenLine; readonly ms: number }
   /** SIGSTOP, for longer than its lease or its lead lasts, then SIGCONT. */
@@ -45,12 +47,14 @@ export interface PlanOptions {
 const LINES: readonly Line[] = [
   ...PROCESSES.flatMap((from) => STORES.map((to) => ({ from, to }))),
   ...GATEWAYS.map((to) => ({ from: 'clients' as const, to })),
+  ...CONTROLLERS.map((to) => ({ from: 'gateways' as const, to })),
 ]
 /** Acknowledged writes between two events. */
 const BETWEEN = { least: 5, most: 40 }
 const LINE_BROKEN_MS = { least: 300, most: 4_000 }
-/** Of ten kills: of the processes, the rest of the stores. */
-const OF_PROCESSES = 8
+/** Of ten kills: of the processes, then of commands, the rest of the stores. */
+const OF_PROCESSES = 6
+const OF_COMMANDS = 2
 /** Of ten kills of a process: with a line of its broken meanwhile. */
 const WITH_BROKEN_LINE = 3
 
@@ -69,7 +73,12 @@ export function planRound(random: Random, { kills, lines, stops }: PlanOptions):
 }
 
 function killEvent(random: Random): Event {
-  if (random.int(10) >= OF_PROCESSES) return { kind: 'kill store', who: oneOf(random, STORES) }
+  const of = random.int(10)
+  if (of >= OF_PROCESSES + OF_COMMANDS) return { kind: 'kill store', who: oneOf(random, STORES) }
+  if (of >= OF_PROCESSES) {
+    const command = oneOf(random, COMMANDS)
+    return { kind: 'kill command', command, armed: drawPoint(command, random) }
+  }
   // Half of them the leader: a standby's points are passed by nobody.
   const who = random.int(2) === 0 ? 'leader' : oneOf(random, GATEWAYS)
   const armed = drawPoint(who === 'leader' ? 'controller' : 'gateway', random)

@@ -2,7 +2,10 @@
 // by the part of the protocol that they belong to. What is before one is after the last.
 import type { Random } from '../../src/lib/prng.ts'
 
-export type Role = 'gateway' | 'controller' | 'backfill'
+/** Those that place an order and follow it, and those that look at both stores. */
+export const COMMANDS = ['canary', 'rollback', 'readonly', 'parity', 'repair', 'reconcile'] as const
+export type CommandName = (typeof COMMANDS)[number]
+export type Role = 'gateway' | 'controller' | 'backfill' | CommandName
 
 export interface Point {
   readonly of: string
@@ -16,6 +19,8 @@ const OUTBOX = 'ledger_switchback_ledger_outbox'
 const often = (of: string, ...at: string[]): Point[] => at.map((one) => ({ of, at: one, hitsMax: 20 }))
 const seldom = (of: string, ...at: string[]): Point[] => at.map((one) => ({ of, at: one, hitsMax: 2 }))
 const once = (of: string, ...at: string[]): Point[] => at.map((one) => ({ of, at: one, hitsMax: 1 }))
+/** Placed; then looked for every few milliseconds until it has ended. */
+const order = (of: string): Point[] => [...once(of, 'insert into switchback.job'), { of, at: 'select switchback.job', hitsMax: 3 }]
 
 export const POINTS: Readonly<Record<Role, readonly Point[]>> = {
   gateway: [
@@ -45,6 +50,12 @@ export const POINTS: Readonly<Record<Role, readonly Point[]>> = {
     ...seldom('backfill', 'update switchback.backfill_range'),
     ...once('backfill', 'begin_backfill', 'update switchback.backfill'),
   ],
+  canary: order('canary'),
+  rollback: [...once('rollback', 'update switchback.job'), ...order('rollback')],
+  readonly: order('readonly'),
+  parity: once('parity', 'Scan ledger_accounts', 'Scan ledger_entries', 'Scan ledger_profiles'),
+  repair: once('repair', 'Scan ledger_accounts', 'Scan ledger_entries', 'Scan ledger_profiles'),
+  reconcile: once('reconcile', `GetItem ${OUTBOX}`),
 }
 
 /** What failpoints.mjs is armed with. */

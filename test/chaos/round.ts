@@ -6,7 +6,7 @@ import { readJournal } from '../../examples/ledger/journal.ts'
 import type { LoadProcess } from '../../examples/ledger/load-process.ts'
 import { rowsInDynamo, rowsInPostgres } from '../../examples/ledger/stores.ts'
 import { seededRandom } from '../../src/lib/prng.ts'
-import { hashSlotOf } from '../../src/model/key.ts'
+import { HASH_SLOTS, hashSlotOf } from '../../src/model/key.ts'
 import { eventually } from '../support/eventually.ts'
 import {
   type BrokenLine,
@@ -19,7 +19,7 @@ import {
   planRound,
   type StoreName,
 } from './plan.ts'
-import type { Armed } from './points.ts'
+import type { Armed, CommandName } from './points.ts'
 import { ACCOUNTS, isController, openScene, type Scene } from './scene.ts'
 
 /** A process that has not come to its point by then is killed from outside. */
@@ -31,6 +31,9 @@ const ENDS_MS = 90_000
 const STOPPED_MS = 7_000
 const LEADER_LOOK_MS = 50
 const DONE_ALREADY = /FLIP_NOTHING_TO_DO|on the (target|source) already/
+/** The slots of a killed command's order are no other order's, so that its row is known by them. */
+const SLOTS_AN_ORDER = 4
+const WITHOUT_ORDER = { parity: ['parity', '--full'], repair: ['parity', '--repair', '--apply'], reconcile: ['reconcile'] }
 const ORDERS = [['canary', 'start', '20%'], ['canary', 'advance', '60%'], ['canary', 'advance', '100%'], ['rollback']]
 
 export interface RoundOptions extends PlanOptions {
@@ -82,6 +85,9 @@ class Round {
   readonly #options: RoundOptions
   readonly #killed: Killed[] = []
   readonly #notRecovered: string[] = []
+  readonly #ordered: OrderLeft[] = []
+  readonly #wrongOrders: string[] = []
+  #orders = 0
   #linesBroken = 0
   #stopped = 0
 
@@ -145,6 +151,7 @@ class Round {
 
   async #happen(event: Event): Promise<void> {
     if (event.kind === 'kill process') await this.#killProcess(event)
+    else if (event.kind === 'kill command') await this.#killCommand(event)
     else if (event.kind === 'kill store') await this.#killStore(event.who)
     else if (event.kind === 'stop') await this.#stop(event.who)
     else {
@@ -181,6 +188,43 @@ class Round {
         ? await this.#recovered(name, () => this.#answered([name as (typeof GATEWAYS)[number]], restartedMs))
         : await this.#recovered(name, () => this.#leads(before, goneMs))
     this.#tell({ who: name, at, recoveryMs })
+  }
+
+  /** What it ordered is carried out, or refused by name, with nobody there to hear of it. */
+  async #killCommand({ command, armed }: Extract<Event, { kind: 'kill command' }>): Promise<void> {
+    // A point that it passes seldom may not have come; the first passing of it does.
+    for (const hit of [...new Set([armed.hit, 1])]) {
+      const first = HASH_SLOTS - ++this.#orders * SLOTS_AN_ORDER
+      const { args, slots } = commandOf(command, first)
+      const { signal, exitCode, stderr } = await this.#scene.commandArmed(args, { ...armed, hit })
+      const died = signal === 'SIGKILL'
+      if (slots !== null)
+        await this.#orderEnds({ slots, of: `${args.join(' ')} (${died ? armed.point : 'not killed'})` }, died ? armed.point : null)
+      if (command === 'readonly') await this.#order(['readonly', 'off', '--slots', `${first}-${first + SLOTS_AN_ORDER - 1}`])
+      if (died) return this.#tell({ who: command, at: `${armed.of}: ${armed.point}`, recoveryMs: null })
+      this.#options.say(`${args.join(' ')} ended before ${armed.point}: exit code ${exitCode} ${stderr.trim().split('\n').at(-1)}`)
+    }
+  }
+
+  async #orderEnds({ slots, of }: { slots: string; of: string }, point: string | null): Promise<void> {
+    const look = () =>
+      this.#scene.query(
+        `select id::text as id, state, ended_at::text as ended, result ->> 'because' as because from switchback.job
+          where arguments -> 'slots' = '${slots}'::jsonb and coalesce(arguments ->> 'on', 'true') = 'true' order by id`,
+      )
+    const rows = await eventually(
+      async () => {
+        const now = await look().catch(() => null)
+        return now?.every(({ ended }) => ended !== null) && now
+      },
+      `the order of ${of} ends`,
+      ENDS_MS,
+    )
+    const notPlaced = point === 'before insert into switchback.job' || (point?.endsWith('update switchback.job') ?? false)
+    if (point !== null && rows.length !== (notPlaced ? 0 : 1)) this.#wrongOrders.push(`${of} placed ${rows.length} orders`)
+    for (const { state, because } of rows)
+      if (state !== 'done' && because === null) this.#wrongOrders.push(`the order of ${of} is ${state}, and nobody says why`)
+    this.#ordered.push({ of, look, ended: JSON.stringify(rows) })
   }
 
   async #killStore(who: StoreName): Promise<void> {
@@ -324,13 +368,34 @@ class Round {
       const [row] = await this.#scene.query(`select count(*)::text as n from ${sql}`)
       return row!['n'] === '0' ? [] : [`${row!['n']} ${what}`]
     }
+    const again: string[] = []
+    for (const { of, look, ended } of this.#ordered)
+      if (JSON.stringify(await look()) !== ended) again.push(`the order of ${of} was taken up again after its end`)
     return [
+      ...this.#wrongOrders,
+      ...again,
+      ...(await counted('orders are open', `switchback.job where state in ('open', 'running')`)),
       ...(await counted('slots are not steady on PostgreSQL', `switchback.ownership where owner <> 'source' or phase <> 'steady'`)),
       ...(await counted('flips are open', `switchback.flip where state not in ('cancelled', 'routed')`)),
       ...(await counted('slots are in debt', 'switchback.debt')),
       ...(await counted('aggregates are poisoned', 'switchback.poison')),
     ]
   }
+}
+
+interface OrderLeft {
+  readonly of: string
+  readonly look: () => Promise<unknown>
+  /** As it had ended. */
+  readonly ended: string
+}
+
+/** `slots`: of its order, as JSON; null: it places none. */
+function commandOf(command: CommandName, first: number): { readonly args: readonly string[]; readonly slots: string | null } {
+  if (command === 'parity' || command === 'repair' || command === 'reconcile') return { args: WITHOUT_ORDER[command], slots: null }
+  const words = { canary: ['canary', 'start'], rollback: ['rollback'], readonly: ['readonly', 'on'] }[command]
+  const slots = Array.from({ length: SLOTS_AN_ORDER }, (_, i) => first + i)
+  return { args: [...words, '--slots', `${first}-${first + SLOTS_AN_ORDER - 1}`], slots: JSON.stringify(slots) }
 }
 
 interface Lead {

@@ -49,14 +49,21 @@ export async function openScene(seed: number, signal: AbortSignal): Promise<Scen
 }
 
 async function peopled(world: World, seed: number): Promise<Scene> {
-  const lines = await openLines(world)
+  // As on two machines: each has its own port for the gateways to tell of commits, and they reach it by its line.
+  const feedPorts = new Map<ProcessName, number>()
+  for (const who of CONTROLLERS) feedPorts.set(who, await freePort())
+  const lines = await openLines(world, feedPorts)
   const line = ({ from, to }: Line) => lines.get(`${from} ${to}`)!
   const init = await runCommand(['init'], world.command)
   if (init.exitCode !== 0) throw new Error(`switchback init: ${init.stderr}`)
   const armedPath = (who: string) => join(world.folder, `${who}.armed.json`)
   const processes = new Map<ProcessName, Supervised>()
   for (const who of PROCESSES) {
-    const supervised = new Supervised(who, await argumentsOf(who, world, line), optionsOf(who, world, line, armedPath(who)))
+    const supervised = new Supervised(
+      who,
+      argumentsOf(who, world, { line, feedPort: feedPorts.get(who) }),
+      optionsOf(who, world, line, armedPath(who)),
+    )
     world.defer(() => supervised.stop())
     processes.set(who, supervised)
   }
@@ -97,7 +104,7 @@ async function peopled(world: World, seed: number): Promise<Scene> {
 }
 
 /** One for each pair that can be broken. */
-async function openLines(world: World): Promise<ReadonlyMap<string, FaultProxy>> {
+async function openLines(world: World, feedPorts: ReadonlyMap<ProcessName, number>): Promise<ReadonlyMap<string, FaultProxy>> {
   const lines = new Map<string, FaultProxy>()
   const open = async (from: string, to: string, port: number) => {
     const proxy = await FaultProxy.open(port)
@@ -107,16 +114,18 @@ async function openLines(world: World): Promise<ReadonlyMap<string, FaultProxy>>
   const ports = { postgres: world.postgres.port, target: Number(new URL(world.dynamo.endpoint).port) }
   for (const from of PROCESSES) for (const to of STORES) await open(from, to, ports[to])
   for (const [i, to] of GATEWAYS.entries()) await open('clients', to, world.gatewayPorts[i]!)
+  for (const to of CONTROLLERS) await open('gateways', to, feedPorts.get(to)!)
   return lines
 }
 
-async function argumentsOf(who: ProcessName, world: World, line: Scene['line']): Promise<string[]> {
+function argumentsOf(who: ProcessName, world: World, { line, feedPort }: { line: Scene['line']; feedPort: number | undefined }): string[] {
   const target = line({ from: who, to: 'target' }).port
-  // As on two machines: each has its own port for the gateways to tell of commits.
-  const controllerPort = await freePort()
   let text = readFileSync(join(world.folder, 'switchback.config.ts'), 'utf8')
   text = replaced(text, world.dynamo.endpoint, through(world.dynamo.endpoint, target))
-  text = replaced(text, /controller: \{ port: \d+ \}/, `controller: { port: ${controllerPort} }`)
+  if (isController(who) && feedPort !== undefined) {
+    const { port } = line({ from: 'gateways', to: who })
+    text = replaced(text, /controller: \{ port: \d+ \}/, `controller: { port: ${feedPort}, advertise: { port: ${port} } }`)
+  }
   const config = join(world.folder, `${who}.config.ts`)
   writeFileSync(config, text)
   const common = ['--name', who, '--config', config]

@@ -233,3 +233,55 @@ test('a standby that lacks a flip after which nobody was answered takes over: th
     await standby.now.giveBack()
   }
 })
+
+/** The target says that it belongs to an earlier timeline, as after a promotion. */
+async function partTimelines(move: Move): Promise<void> {
+  const item = (await move.target.target.readControl())!
+  assert.ok(await move.target.target.writeControl(item, { ...item, timeline: item.timeline - 1 }))
+}
+
+/** A row on the target as if a later version of its key had written it. */
+async function writePast(move: Move, key: string, versions: bigint): Promise<void> {
+  const { target } = move.target
+  for await (const rows of target.scanRows({ table: 'public.notes', segment: 0, segments: 1, signal: new AbortController().signal }))
+    for (const row of rows) if (row.key === key) await target.putRows([{ ...row, stamp: row.stamp + versions }])
+}
+
+test('a row that its owner cannot have written, and a write that is in no outbox, are named by key and not adopted (49)', {
+  timeout: 60_000,
+}, async () => {
+  await using move = await startMove({ sql: SQL, tables: TABLES })
+  await move.move('target', ['1', '2'])
+  const client = await move.client()
+  for (const key of ['1', '2']) await client.query(`update notes set n = 5 where account = ${key}`)
+  await client.end()
+  await eventually(async () => {
+    const { rows } = await move.database.query('select count(*)::int as n from notes where n = 5')
+    return rows[0].n === 2
+  }, 'both are applied at home')
+  await partTimelines(move)
+  const { target } = move.target
+  const head = (await target.readHead('1'))!
+  assert.ok((await target.compareAndSetHead('1', head, { ...head, version: head.version + 1 })).won)
+  await writePast(move, '1', 1n)
+  await writePast(move, '2', 7n)
+  const shown = await reconciled(move)
+  assert.deepEqual([shown.exit, shown.plan], [1, null])
+  assert.deepEqual(new Set(shown.evidence!.named.map(({ what, key }) => `${what} ${key}`)), new Set(['entry gone 1', 'row unknown 2']))
+  const refused = await command(move, ['reconcile', '--adopt', 'whatever']).ended
+  assert.match(refused.stderr, /RECONCILE_UNSAFE/)
+})
+
+test('an adoption while a controller leads in earnest is refused as busy, and the target belongs to whom it belonged (49)', {
+  timeout: 60_000,
+}, async () => {
+  await using move = await startMove({ sql: SQL, tables: TABLES })
+  await move.move('target', ['1'])
+  // The leader has its session still, so that nothing made it look at the item again.
+  await partTimelines(move)
+  const before = await move.target.target.readControl()
+  const { plan } = await reconciled(move)
+  const busy = await command(move, ['reconcile', '--adopt', plan!]).ended
+  assert.match(busy.stderr, /RECONCILE_BUSY: .*a controller leads/)
+  assert.deepEqual(await move.target.target.readControl(), before)
+})
