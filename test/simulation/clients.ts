@@ -1,5 +1,6 @@
 // Promises: the service: sessions through gateways, and beside them one writer that goes to PostgreSQL past them.
 import { hasCode, SwitchbackError } from '../../src/model/errors.ts'
+import type { SlotId } from '../../src/model/ids.ts'
 import { hashSlotOf } from '../../src/model/key.ts'
 import type { KeyedPlan } from '../../src/model/plan.ts'
 import type { Row } from '../../src/model/row.ts'
@@ -15,7 +16,7 @@ import { ConnectionEnded, type Part, ToldWrites } from './told-writes.ts'
 import { KEYS, NOTE, POT_NAMES, ROW_NAMES, SLOTS, type World } from './world.ts'
 
 const STATEMENT_BYTES = 100
-const BURSTS = 2
+const BURSTS = 1
 const BURST = 8
 
 export class Clients {
@@ -49,21 +50,18 @@ export class Clients {
       const gateway = kernel.oneOf(this.#gateways)
       if (postgres.owned(slot).owner !== 'target' || gateway.lease === null || this.#world.begun >= this.#world.allowed) continue
       left--
-      const keys = KEYS.filter((key) => hashSlotOf(key) === slot)
-      for (let i = 0; i < BURST; i++) void this.#call(gateway, keys[i % keys.length]!)
+      this.burst(gateway, slot)
     }
   }
 
-  /** A session of one statement. */
-  async #call(gateway: Gateway, key: string): Promise<void> {
-    const { kernel, postgres } = this.#world
-    this.#world.begun++
-    try {
-      const connection = await Connection.open(kernel, postgres, gateway.host, 'burst')
-      await this.#alone(gateway, connection, key)
-      connection.close()
-    } catch (error) {
-      if (!(error instanceof ConnectionLost)) kernel.violated('bug', String(error instanceof Error ? error.stack : error))
+  burst(gateway: Gateway, slot: SlotId): void {
+    const { kernel } = this.#world
+    const keys = KEYS.filter((key) => hashSlotOf(key) === slot)
+    for (let i = 0; i < BURST; i++) {
+      this.#world.begun++
+      this.#alone(gateway, null, keys[i % keys.length]!).catch((error: unknown) => {
+        if (!(error instanceof ConnectionLost)) kernel.violated('bug', String(error instanceof Error ? error.stack : error))
+      })
     }
   }
 
@@ -108,8 +106,8 @@ export class Clients {
     }
   }
 
-  /** One statement that is its own transaction. */
-  async #alone(gateway: Gateway, connection: Connection, key: string, acts = this.#world.acts()): Promise<Txn['state']> {
+  /** One statement that is its own transaction; `connection` null: of a session whose own is not looked at before it is needed. */
+  async #alone(gateway: Gateway, connection: Connection | null, key: string, acts = this.#world.acts()): Promise<Txn['state']> {
     const write = this.#told.begin(key, acts)
     const [part] = write.parts
     const { gate } = gateway
@@ -119,7 +117,7 @@ export class Clients {
         const facts = { touch: hashSlotOf(key), writes: true }
         const decision = await gate.admit(facts, STATEMENT_BYTES, this.#world.never)
         if (decision.kind === 'refuse') throw decision.error
-        if (decision.kind === 'source') await this.#onSource(gateway, connection, part, write.txn.id)
+        if (decision.kind === 'source') await this.#onSource(gateway, connection ?? (await this.#connect(gateway)), part, write.txn.id)
         else {
           const result = await this.#onTarget(gateway, key, actsPlan(key, part.acts, write.txn.id), true)
           if (result === null) continue
@@ -133,6 +131,10 @@ export class Clients {
     const state = this.#told.end(gateway.name, write, failure)
     if (failure instanceof ConnectionLost) throw failure
     return state
+  }
+
+  #connect({ host, name }: Gateway): Promise<Connection> {
+    return Connection.open(this.#world.kernel, this.#world.postgres, host, name)
   }
 
   /** In calm weather each key takes a write, each through another gateway; the keys of which one was acknowledged, as it comes. */

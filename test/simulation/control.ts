@@ -83,6 +83,7 @@ export function gatewayControl(kernel: Kernel, postgres: Postgres, host: Host): 
           // The lease row first, then the view by a later snapshot.
           await postgres.step(backend)
           const view = viewOf(postgres)
+          postgres.onRenewed(lease)
           return { value: { view, rightsDigest: 'r', catalogDigest: 'c' }, change: { renewals: row.renewals + 1 } }
         }),
       ),

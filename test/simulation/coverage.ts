@@ -84,8 +84,8 @@ export class Coverage {
   readonly #unreachable: ReadonlyMap<string, string>
   readonly #doing = new Set<Doing>()
   readonly #hits = new Map<string, number>()
-  /** For a fault that lies in wait for a step. */
-  onBegun: (step: Step, host: Pick<Host, 'dead'>) => void = () => undefined
+  /** Faults that lie in wait for a step, one of each kind. */
+  readonly lying = new Map<string, (step: Step, host: Pick<Host, 'dead'>) => void>()
 
   constructor(unreachable = UNREACHABLE) {
     this.#unreachable = new Map(unreachable.map(({ fault, step, because }) => [`${fault} x ${step}`, because]))
@@ -95,7 +95,7 @@ export class Coverage {
   begun(step: Step, host: Pick<Host, 'dead'>): () => void {
     const doing = { step, host }
     this.#doing.add(doing)
-    this.onBegun(step, host)
+    for (const look of [...this.lying.values()]) look(step, host)
     return () => this.#doing.delete(doing)
   }
 

@@ -1,24 +1,40 @@
 // Promises: what befalls the parts, by the seed: kill -9 and restart, suspension past a lease, cuts of links in one direction or both, clocks
 // that jump, a crash of PostgreSQL. Each is counted under what was being done when it came.
+import type { SlotId } from '../../src/model/ids.ts'
+import type { Clients } from './clients.ts'
 import type { Controller } from './controller.ts'
 import { STEPS, type Step } from './coverage.ts'
 import { Gateway } from './gateway.ts'
 import { STORMY } from './kernel.ts'
 import type { World } from './world.ts'
 
+/** Of a renewal: above what its reply takes. */
+const HEARS_OF_IT_MS = 6
+
+interface Parts {
+  readonly gateways: readonly Gateway[]
+  readonly controllers: readonly Controller[]
+  readonly clients: Clients
+}
+
 export class Faults {
   readonly #world: World
   readonly #gateways: readonly Gateway[]
   readonly #controllers: readonly Controller[]
+  readonly #clients: Clients
+  readonly #renewedAt = new Map<string, number>()
   #stopped = false
 
-  constructor(world: World, gateways: readonly Gateway[], controllers: readonly Controller[]) {
+  constructor(world: World, { gateways, controllers, clients }: Parts) {
     this.#world = world
     this.#gateways = gateways
     this.#controllers = controllers
+    this.#clients = clients
   }
 
   start(): void {
+    const { kernel, postgres } = this.#world
+    postgres.onRenewed = (lease) => this.#renewedAt.set(lease, kernel.now)
     this.#next()
   }
 
@@ -64,19 +80,23 @@ export class Faults {
   #lieInWait(strike: (process: Gateway | Controller) => void, process: Gateway | Controller): void {
     const { kernel } = this.#world
     if (kernel.chance(0.3)) return strike(process)
-    this.#onBegun(kernel.oneOf(STEPS), kernel.chance(0.5) ? 0 : kernel.between(0, 6), strike)
+    this.#onBegun({ step: kernel.oneOf(STEPS), kind: 'any' }, kernel.chance(0.5) ? 0 : kernel.between(0, 6), strike)
   }
 
-  #onBegun(awaited: Step, afterMs: number, strike: (process: Gateway | Controller) => void): void {
+  #onBegun(
+    awaited: { readonly step: Step; readonly kind: 'any' | 'late writes' },
+    afterMs: number,
+    strike: (process: Gateway | Controller) => void,
+  ): void {
     const { kernel, coverage } = this.#world
-    coverage.onBegun = (step, host) => {
-      if (step !== awaited || this.#stopped) return
+    coverage.lying.set(awaited.kind, (step, host) => {
+      if (step !== awaited.step || this.#stopped) return
       const victim = [...this.#gateways, ...this.#controllers].find((one) => one.host === host)
       if (victim === undefined) return
-      coverage.onBegun = () => undefined
+      coverage.lying.delete(awaited.kind)
       // Not in the middle of the step's own turn.
       kernel.time.after(afterMs, () => !this.#stopped && victim.host === host && strike(victim))
-    }
+    })
   }
 
   #kill(process: Gateway | Controller): void {
@@ -153,31 +173,47 @@ export class Faults {
   }
 
   /**
-   * A gateway has renewed, and hears nothing more; what it writes to the target comes before its lease is called over, and after a page
-   * of its outbox was read that the leader sees later; or when its outbox was read to its end, and the leader dies as it routes.
+   * As keys are to go home: a gateway that has just renewed serves on, and neither hears nor is heard any more but by the target, where what it
+   * writes comes late: before its lease is called over, and behind a page of its outbox that the leader sees after that; or once
+   * its outbox was read to its end, and the leader dies as it routes.
    */
   #lateWrites(): void {
-    const { kernel, postgres, coverage } = this.#world
-    const gateway = kernel.oneOf(this.#gateways)
-    this.#atStep('flip: park', () => {
-      const { host, lease } = gateway
-      const renewals = () => (lease === null ? undefined : postgres.leases.get(lease.id)?.renewals)
-      const known = renewals()
-      const strike = () => {
-        coverage.struck('writes to the target come late')
-        for (const to of ['postgres', ...this.#controllers.map(({ name }) => name)]) kernel.cut(gateway.name, to, 1_500)
-        const seen = kernel.chance(0.5)
-        this.#world.lateWrites = { host, untilMs: kernel.now + (seen ? kernel.between(400, 490) : kernel.between(600, 760)) }
-        if (seen) kernel.time.after(kernel.between(340, 420), () => !this.#stopped && this.#holdPages(kernel.between(180, 260)))
-        else this.#onBegun('flip: route', kernel.between(0, 6), (leader) => this.#kill(leader))
-      }
-      const look = () => {
-        if (this.#stopped || gateway.host !== host || host.dead || known === undefined) return
-        if (renewals() === known) kernel.time.after(1, look)
-        else strike()
-      }
-      look()
+    const { kernel, postgres } = this.#world
+    this.#onBegun({ step: 'flip: intent', kind: 'late writes' }, 0, () => {
+      const slot = postgres.jobs.find(({ state, to }) => state === 'open' && to === 'source')?.slots.find((one) => this.#isTargets(one))
+      const renewed = (gateway: Gateway) => this.#renewedAt.get(gateway.lease?.id ?? '') ?? Number.NEGATIVE_INFINITY
+      const gateway = this.#gateways.filter(({ host }) => !host.dead).sort((a, b) => renewed(b) - renewed(a))[0]
+      if (slot === undefined || gateway === undefined) return this.#lateWrites()
+      const { host } = gateway
+      const at = renewed(gateway) + HEARS_OF_IT_MS
+      kernel.time.after(Math.max(0, at - kernel.now), () => !this.#stopped && !host.dead && this.#writeLate(gateway, slot, at))
     })
+  }
+
+  #writeLate(gateway: Gateway, slot: SlotId, renewedAt: number): void {
+    const { kernel, coverage } = this.#world
+    const { host } = gateway
+    const agoMs = kernel.now - renewedAt
+    const seen = kernel.chance(0.5)
+    coverage.struck('writes to the target come late')
+    this.#alone(gateway, 1_500)
+    this.#world.lateWrites = { host, untilMs: kernel.now - agoMs + (seen ? kernel.between(440, 485) : kernel.between(620, 800)) }
+    kernel.time.after(kernel.between(0, 200), () => !host.dead && this.#clients.burst(gateway, slot))
+    if (!seen) return this.#onBegun({ step: 'flip: route', kind: 'late writes' }, kernel.between(0, 6), (leader) => this.#kill(leader))
+    const fromMs = kernel.between(320, 430) - agoMs
+    kernel.time.after(fromMs, () => !this.#stopped && this.#holdPages(kernel.between(640, 720) - fromMs))
+  }
+
+  #isTargets(slot: SlotId): boolean {
+    const { owner, phase } = this.#world.postgres.owned(slot)
+    return owner === 'target' && phase === 'steady'
+  }
+
+  /** Cut off from everything but the target. */
+  #alone({ name }: Gateway, ms: number): void {
+    const { kernel } = this.#world
+    kernel.cut('postgres', name, ms)
+    for (const to of ['postgres', ...this.#controllers.map((one) => one.name)]) kernel.cut(name, to, ms)
   }
 
   #holdPages(ms: number): void {
@@ -189,11 +225,11 @@ export class Faults {
   #atStep(awaited: Step, strike: () => void): void {
     const { kernel, coverage } = this.#world
     if (kernel.chance(0.3)) return strike()
-    coverage.onBegun = (step) => {
+    coverage.lying.set('any', (step) => {
       if (step !== awaited || this.#stopped) return
-      coverage.onBegun = () => undefined
+      coverage.lying.delete('any')
       kernel.time.after(kernel.between(0, 15), () => !this.#stopped && strike())
-    }
+    })
   }
 
   #crashStandby(): void {

@@ -32,7 +32,9 @@ export class Feed {
       const lead = this.#controllers.map((controller) => controller.lead).find((one) => one !== null) ?? null
       let line = before
       const lease = gateway.lease?.id ?? null
-      if (line !== null && (line.lost || line.host.dead || line.lead !== lead || line.lease !== lease)) {
+      // As its heartbeats would tell.
+      const silent = line !== null && kernel.isCut(line.host.name, line.lead.host.name)
+      if (line !== null && (silent || line.lost || line.host.dead || line.lead !== lead || line.lease !== lease)) {
         line.end()
         line = null
       }

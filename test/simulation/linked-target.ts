@@ -9,7 +9,7 @@ import type { World } from './world.ts'
 
 const WRITES: ReadonlySet<Operation> = new Set(['appendEntry', 'compareAndSetHead', 'putRows'])
 /** Above the margin after which a lease is called over: a page may be older than the lease's end when it comes. */
-const OUTBOX_READ_MS = 250
+const OUTBOX_READ_MS = 400
 
 type Linked = Pick<World, 'kernel' | 'coverage' | 'failing' | 'lateWrites'> & { readonly store: FakeStore }
 

@@ -33,6 +33,8 @@ export const START_AMOUNT = 100
 export class Postgres extends Server {
   readonly ownership = new Map<SlotId, OwnershipRow>()
   readonly tenures: TenureRecord[] = []
+  /** A renewal has come; the faults'. */
+  onRenewed: (lease: string) => void = () => undefined
   readonly leases = new Map<string, Lease>()
   readonly flips: FlipRecord[] = []
   /** By flip: when its intent was written. */

@@ -53,7 +53,7 @@ export async function runSeed(seed: number, scenario: Scenario, options: { reado
   postgres.isHeld = (lease) => gateways.some((gateway) => tells(gateway.host) && gateway.lease?.id === lease)
   const feed = new Feed(world, gateways, controllers)
   const clients = new Clients(world, gateways)
-  const faults = new Faults(world, gateways, controllers)
+  const faults = new Faults(world, { gateways, controllers, clients })
   try {
     await kernel.time.advance(100)
     clients.start(scenario.clients)
