@@ -197,7 +197,7 @@ export class Faults {
     const seen = kernel.chance(0.5)
     coverage.struck('writes to the target come late')
     this.#alone(gateway, 1_500)
-    this.#world.lateWrites = { host, untilMs: kernel.now - agoMs + (seen ? kernel.between(440, 485) : kernel.between(620, 800)) }
+    this.#world.lateWrites = { host, untilMs: kernel.now - agoMs + (seen ? kernel.between(440, 485) : kernel.between(640, 760)) }
     kernel.time.after(kernel.between(0, 200), () => !host.dead && this.#clients.burst(gateway, slot))
     if (!seen) return this.#onBegun({ step: 'flip: route', kind: 'late writes' }, kernel.between(0, 6), (leader) => this.#kill(leader))
     const fromMs = kernel.between(320, 430) - agoMs
