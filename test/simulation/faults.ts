@@ -1,6 +1,7 @@
 // Promises: what befalls the parts, by the seed: kill -9 and restart, suspension past a lease, cuts of links in one direction or both, clocks
 // that jump, a crash of PostgreSQL. Each is counted under what was being done when it came.
 import type { SlotId } from '../../src/model/ids.ts'
+import type { Operation } from '../commit/fake-store.ts'
 import type { Clients } from './clients.ts'
 import type { Controller } from './controller.ts'
 import { STEPS, type Step } from './coverage.ts'
@@ -67,9 +68,10 @@ export class Faults {
     else if (kind < 0.65) this.#holdReplies()
     else if (kind < 0.68) this.#holdRequests()
     else if (kind < 0.7) this.#openLate()
-    else if (kind < 0.74) this.#lateWrites()
-    else if (kind < 0.79) this.#throttle()
-    else if (kind < 0.84) this.#silence()
+    else if (kind < 0.73) this.#lateWrites()
+    else if (kind < 0.76) this.#helpLate()
+    else if (kind < 0.81) this.#throttle()
+    else if (kind < 0.85) this.#silence()
     else if (kind < 0.88) this.#jump(process)
     else if (kind < 0.92) this.#crashPostgres()
     else if (kind < 0.96) this.#crashStandby()
@@ -84,7 +86,7 @@ export class Faults {
   }
 
   #onBegun(
-    awaited: { readonly step: Step; readonly kind: 'any' | 'late writes' },
+    awaited: { readonly step: Step; readonly kind: 'any' | 'going home' },
     afterMs: number,
     strike: (process: Gateway | Controller) => void,
   ): void {
@@ -178,15 +180,38 @@ export class Faults {
    * its outbox was read to its end, and the leader dies as it routes.
    */
   #lateWrites(): void {
-    const { kernel, postgres } = this.#world
-    this.#onBegun({ step: 'flip: intent', kind: 'late writes' }, 0, () => {
-      const slot = postgres.jobs.find(({ state, to }) => state === 'open' && to === 'source')?.slots.find((one) => this.#isTargets(one))
-      const renewed = (gateway: Gateway) => this.#renewedAt.get(gateway.lease?.id ?? '') ?? Number.NEGATIVE_INFINITY
-      const gateway = this.#gateways.filter(({ host }) => !host.dead).sort((a, b) => renewed(b) - renewed(a))[0]
-      if (slot === undefined || gateway === undefined) return this.#lateWrites()
+    const { kernel } = this.#world
+    this.#goingHome('flip: intent', (gateway, slot) => {
       const { host } = gateway
-      const at = renewed(gateway) + HEARS_OF_IT_MS
+      const at = this.#renewedAt.get(gateway.lease!.id)! + HEARS_OF_IT_MS
       kernel.time.after(Math.max(0, at - kernel.now), () => !this.#stopped && !host.dead && this.#writeLate(gateway, slot, at))
+    })
+  }
+
+  /**
+   * As keys are to go home: a gateway dies of which compare-and-sets took effect, and no entry came; and who meets those heads does not come
+   * to read their rows before everything else is done.
+   */
+  #helpLate(): void {
+    const { kernel } = this.#world
+    this.#goingHome('flip: precheck', (gateway, slot) => {
+      const { host } = gateway
+      this.#world.late = { host, operations: ['appendEntry', 'putRows'], untilMs: Number.POSITIVE_INFINITY }
+      this.#clients.burst(gateway, slot)
+      kernel.time.after(kernel.between(10, 40), () => !this.#stopped && gateway.host === host && this.#kill(gateway))
+      kernel.time.after(kernel.between(15, 45), () => !this.#stopped && this.#fail('readRows', kernel.between(500, 680)))
+    })
+  }
+
+  /** The gateway that renewed last, as slots that the target has are at this step on their way home. */
+  #goingHome(step: Step, strike: (gateway: Gateway, slot: SlotId) => void): void {
+    const { postgres } = this.#world
+    this.#onBegun({ step, kind: 'going home' }, 0, () => {
+      const slot = postgres.jobs.find(({ state, to }) => state === 'open' && to === 'source')?.slots.find((one) => this.#isTargets(one))
+      const renewed = (gateway: Gateway) => (gateway.host.dead ? undefined : this.#renewedAt.get(gateway.lease?.id ?? '')) ?? 0
+      const gateway = this.#gateways.reduce((last, one) => (renewed(one) > renewed(last) ? one : last))
+      if (slot === undefined || renewed(gateway) === 0) this.#goingHome(step, strike)
+      else strike(gateway, slot)
     })
   }
 
@@ -197,9 +222,13 @@ export class Faults {
     const seen = kernel.chance(0.5)
     coverage.struck('writes to the target come late')
     this.#alone(gateway, 1_500)
-    this.#world.lateWrites = { host, untilMs: kernel.now - agoMs + (seen ? kernel.between(440, 485) : kernel.between(640, 760)) }
+    this.#world.late = {
+      host,
+      operations: ['appendEntry', 'compareAndSetHead', 'putRows'],
+      untilMs: kernel.now - agoMs + (seen ? kernel.between(440, 485) : kernel.between(640, 760)),
+    }
     kernel.time.after(kernel.between(0, 200), () => !host.dead && this.#clients.burst(gateway, slot))
-    if (!seen) return this.#onBegun({ step: 'flip: route', kind: 'late writes' }, kernel.between(0, 6), (leader) => this.#kill(leader))
+    if (!seen) return this.#onBegun({ step: 'flip: route', kind: 'going home' }, kernel.between(0, 6), (leader) => this.#kill(leader))
     const fromMs = kernel.between(320, 430) - agoMs
     kernel.time.after(fromMs, () => !this.#stopped && this.#holdPages(kernel.between(640, 720) - fromMs))
   }
@@ -246,12 +275,17 @@ export class Faults {
     const { kernel } = this.#world
     const operation = kernel.oneOf(['appendEntry', 'appendEntry', 'putRows', 'compareAndSetHead', 'readRows', 'readOutbox'] as const)
     const ms = kernel.between(60, 500)
-    this.#world.coverage.struck('a partition of the target is throttled')
-    kernel.told('target', () => `fails ${operation} for ${ms.toFixed(0)} ms`)
-    this.#world.failing = { operation, untilMs: kernel.now + ms }
+    this.#fail(operation, ms)
     if (!kernel.chance(0.5)) return
     const gateway = kernel.oneOf(this.#gateways)
     kernel.time.after(kernel.between(10, ms), () => !this.#stopped && (kernel.chance(0.6) ? this.#kill(gateway) : this.#suspend(gateway)))
+  }
+
+  #fail(operation: Operation, ms: number): void {
+    const { kernel } = this.#world
+    this.#world.coverage.struck('a partition of the target is throttled')
+    kernel.told('target', () => `fails ${operation} for ${ms.toFixed(0)} ms`)
+    this.#world.failing = { operation, untilMs: kernel.now + ms }
   }
 
   #silence(): void {

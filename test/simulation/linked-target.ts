@@ -7,17 +7,16 @@ import type { Step } from './coverage.ts'
 import type { Host } from './kernel.ts'
 import type { World } from './world.ts'
 
-const WRITES: ReadonlySet<Operation> = new Set(['appendEntry', 'compareAndSetHead', 'putRows'])
 /** Above the margin after which a lease is called over: a page may be older than the lease's end when it comes. */
 const OUTBOX_READ_MS = 400
 
-type Linked = Pick<World, 'kernel' | 'coverage' | 'failing' | 'lateWrites'> & { readonly store: FakeStore }
+type Linked = Pick<World, 'kernel' | 'coverage' | 'failing' | 'late'> & { readonly store: FakeStore }
 
 export function linkedTarget(world: Linked, host: Host, engine: 'commit' | 'sync'): Target {
   const { kernel, store, coverage } = world
   const fate = (operation: Operation) => {
-    const late = world.lateWrites
-    const heldMs = late !== null && late.host === host && WRITES.has(operation) ? late.untilMs - kernel.now : 0
+    const { late } = world
+    const heldMs = late?.host === host && late.operations.includes(operation) ? late.untilMs - kernel.now : 0
     const requestMs = Math.max(kernel.delay(host.name, 'target'), heldMs)
     const replyMs = kernel.delay('target', host.name)
     const stormy = kernel.weather.lost > 0

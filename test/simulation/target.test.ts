@@ -34,7 +34,7 @@ engineContract('the model of the target', async (keyType) => {
     store: new FakeStore(),
     coverage: new Coverage(),
     failing: null as { operation: Operation; untilMs: number } | null,
-    lateWrites: null,
+    late: null,
   }
   const pump = new Pump(kernel.time)
   const linked = linkedTarget(world, kernel.host('gateway'), 'commit')

@@ -51,8 +51,8 @@ export class World {
   readonly coverage = new Coverage()
   /** Of the target: one that fails until then, as a throttled partition does. */
   failing: { readonly operation: Operation; readonly untilMs: number } | null = null
-  /** What this gateway process writes to the target comes no sooner than then. */
-  lateWrites: { readonly host: Host; readonly untilMs: number } | null = null
+  /** What this gateway process asks of the target so comes no sooner than then. */
+  late: { readonly host: Host; readonly operations: readonly Operation[]; readonly untilMs: number } | null = null
   /** Aborts never: what waits with it ends with its host. */
   readonly never = endless()
 
