@@ -18,6 +18,7 @@ import { KEYS, NOTE, POT_NAMES, ROW_NAMES, SLOTS, type World } from './world.ts'
 const STATEMENT_BYTES = 100
 const BURSTS = 1
 const BURST = 8
+const COMES_AGAIN_MS = 40
 
 export class Clients {
   readonly #world: World
@@ -69,12 +70,7 @@ export class Clients {
   #run(name: string, gateway: Gateway): void {
     const { kernel } = this.#world
     const host = gateway.host
-    const next = kernel.host(name)
-    const watch = () => {
-      if (host.dead) this.#run(name, gateway)
-      else kernel.on(next, 40, watch)
-    }
-    kernel.on(next, 40, watch)
+    gateway.onCrash.push(() => kernel.time.after(kernel.between(1, COMES_AGAIN_MS), () => this.#run(name, gateway)))
     void this.#session(name, gateway, host)
   }
 

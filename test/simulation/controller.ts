@@ -31,8 +31,8 @@ import { ENTRIES_PER_BUCKET, KEYS, LEASE, SLOT_GROUPS, type World } from './worl
 
 const LEADER_LOST_MS = 400
 const BEAT_MS = 80
-const WATCH_MS = 40
-const REFRESH_MS = 60
+const WATCH_MS = 100
+const REFRESH_MS = 90
 const FLIP_DEADLINE_MS = 2_500
 const JOB_RETRY_MS = 60
 const VERIFY_MS = 8
@@ -195,6 +195,7 @@ class LeaderParts {
   readonly #options: LeaderOptions
   readonly #markers = new Set<string>()
   readonly #marked = new Signal()
+  readonly #woken = new Signal()
   #view: RoutingView
   #leases: readonly LeaseRow[] = []
 
@@ -202,6 +203,7 @@ class LeaderParts {
     const { world, host, applier, standbys } = options
     this.#options = options
     this.#view = viewOf(world.postgres)
+    options.control.onLeaseChange(() => this.#woken.notify())
     this.reverse = createReverseSync({
       target: linkedTarget(world, host, 'sync'),
       applier,
@@ -318,8 +320,6 @@ class LeaderParts {
   #flipParts(cancelAt: string | null, cancel: () => void): FlipParts {
     const { world, host, control, standbys } = this.#options
     const { kernel } = world
-    const wake = new Signal()
-    control.onLeaseChange(() => wake.notify())
     let ended = () => {}
     return {
       control,
@@ -338,7 +338,7 @@ class LeaderParts {
       },
       standbys,
       recordOwner: async () => undefined,
-      nextWake: (signal) => wake.next(signal),
+      nextWake: (signal) => this.#woken.next(signal),
       observe: async (_, slots) => {
         const [view, leases, open] = await Promise.all([control.view(), control.leases(), control.openFlips()])
         return observation(

@@ -7,7 +7,8 @@ import type { Gateway } from './gateway.ts'
 import type { Host } from './kernel.ts'
 import type { World } from './world.ts'
 
-const RECONNECT_MS = 40
+/** Within it a line that broke is seen, and made again. */
+const RECONNECT_MS = 80
 
 export class Feed {
   readonly #world: World

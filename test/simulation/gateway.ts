@@ -34,6 +34,8 @@ export class Gateway {
   executor!: CommitExecutor
   backlog!: SettledBacklog
   readonly open = new Set<OpenWork>()
+  /** Called once each. */
+  onCrash: (() => void)[] = []
   /** Where settled entries are told as they come; the feed's. */
   tell: (told: SettledEntry) => void = () => undefined
   #holder!: LeaseHolder
@@ -121,6 +123,7 @@ export class Gateway {
     this.world.kernel.told(this.name, () => 'kill -9')
     this.host.dead = true
     this.world.postgres.clientDied(this.host)
+    for (const call of this.onCrash.splice(0)) call()
   }
 
   get lease(): LeaseHandle | null {
