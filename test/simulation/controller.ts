@@ -217,7 +217,7 @@ class LeaderParts {
         if (alarm.kind === 'contradiction') world.kernel.violated('INV-6', alarm.because)
       },
       limits: {
-        tickMs: 15,
+        tickMs: 25,
         feedGraceMs: 40,
         holeGraceMs: 40,
         pollFeedAliveMs: 800,

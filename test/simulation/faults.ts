@@ -7,6 +7,7 @@ import type { Controller } from './controller.ts'
 import { STEPS, type Step } from './coverage.ts'
 import { Gateway } from './gateway.ts'
 import { STORMY } from './kernel.ts'
+import { STANDBY_LOST_MS } from './standby.ts'
 import type { World } from './world.ts'
 
 /** Of a renewal: above what its reply takes. */
@@ -86,7 +87,7 @@ export class Faults {
   }
 
   #onBegun(
-    awaited: { readonly step: Step; readonly kind: 'any' | 'going home' },
+    awaited: { readonly step: Step; readonly kind: 'any' | 'going home' | 'standby' },
     afterMs: number,
     strike: (process: Gateway | Controller) => void,
   ): void {
@@ -267,7 +268,10 @@ export class Faults {
     if (standby === null || standby.host.dead) return
     this.#world.coverage.struck('kill -9 of a standby')
     standby.crash()
-    kernel.time.after(kernel.between(50, 1_500), () => standby.host.dead && standby.start())
+    const again = () => !this.#stopped && standby.host.dead && standby.start()
+    if (kernel.chance(0.5)) kernel.time.after(kernel.between(50, 1_500), again)
+    // Gone for long enough to be struck off, and taken back while a flip is under way.
+    else kernel.time.after(STANDBY_LOST_MS, () => this.#onBegun({ step: 'flip: park', kind: 'standby' }, kernel.between(0, 100), again))
   }
 
   /** One kind of request fails for a while, and now and then a gateway dies of it. */

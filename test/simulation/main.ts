@@ -11,8 +11,6 @@ const WRONG_USE = 2
 const SEEDS = { from: 1, to: 100 }
 const VIOLATIONS_SHOWN = 5
 const SEEDS_A_PROCESS = 500
-/** MB that live shortly: a seed's promises are by the million, and are copied the less the more are dead by then. */
-const YOUNG = ['--min-semi-space-size=32', '--max-semi-space-size=64']
 const RESULT_BYTES_MAX = 64 * 1024 * 1024
 
 interface Flags {
@@ -70,7 +68,7 @@ function inParts({ seeds: { from, to }, scenario, json, untilCaught }: Flags): n
   const parts: SeedsResult[] = []
   for (let first = from; first <= to; first += SEEDS_A_PROCESS) {
     const range = `${first}-${Math.min(to, first + SEEDS_A_PROCESS - 1)}`
-    const args = [...YOUNG, ...process.execArgv, import.meta.filename, '--seeds', range, '--scenario', scenario, '--json']
+    const args = [...process.execArgv, import.meta.filename, '--seeds', range, '--scenario', scenario, '--json']
     const { stdout, status } = spawnSync(process.execPath, untilCaught ? [...args, '--until-caught'] : args, {
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'inherit'],

@@ -7,7 +7,7 @@ import type { Postgres } from './postgres.ts'
 
 export const STANDBY = 'standby'
 export const STANDBY_LOST_MS = 600
-const RECEIVE_MS = { from: 1, to: 25 }
+const RECEIVE_MS = { from: 1, to: 40 }
 /** Above it the walsender gives up: the primary does not list it any more. */
 const WALSENDER_TIMEOUT_MS = 300
 

@@ -63,7 +63,7 @@ export class World {
     this.store = new CheckedStore(
       this.kernel,
       (id, bucket) => this.#mustBePast(id, bucket),
-      (id) => this.postgres.positions.get(`${id.group}/${id.lease}`) ?? { sequence: 0 },
+      (id) => this.postgres.positions.get(`${id.group}/${id.lease}`) ?? { sequence: 0, final: false },
     )
     this.postgres.slotOf = hashSlotOf
     this.postgres.seed(START_ROWS.map((values) => ({ key: values[0], pot: values[1], values, by: 0 })))
@@ -116,11 +116,15 @@ function endless(): AbortSignal {
 class CheckedStore extends FakeStore {
   readonly #kernel: Kernel
   readonly #onDelete: (id: OutboxId, bucket: number) => void
-  readonly #read: (id: OutboxId) => { readonly sequence: number }
+  readonly #read: (id: OutboxId) => { readonly sequence: number; readonly final: boolean }
   readonly #appendedAt = new Map<string, number>()
   override readonly entriesPerBucket = ENTRIES_PER_BUCKET
 
-  constructor(kernel: Kernel, onDelete: (id: OutboxId, bucket: number) => void, read: (id: OutboxId) => { readonly sequence: number }) {
+  constructor(
+    kernel: Kernel,
+    onDelete: (id: OutboxId, bucket: number) => void,
+    read: (id: OutboxId) => { readonly sequence: number; readonly final: boolean },
+  ) {
     super()
     this.#kernel = kernel
     this.#read = read
@@ -133,7 +137,9 @@ class CheckedStore extends FakeStore {
     this.#appendedAt.set(`${id.group}/${id.lease}/${sequence}`, this.#kernel.now)
     const before = bucketOf(sequence, ENTRIES_PER_BUCKET) - 1
     const isThere = [...this.outbox(id).keys()].some((other) => bucketOf(other, ENTRIES_PER_BUCKET) === before)
-    if (before >= 0 && !isThere && this.#read(id).sequence < (before + 1) * ENTRIES_PER_BUCKET)
+    // What comes behind the end of an outbox that was read to its end for good is nobody's.
+    const { sequence: read, final } = this.#read(id)
+    if (before >= 0 && !isThere && !final && read < (before + 1) * ENTRIES_PER_BUCKET)
       this.#kernel.violated('INV-2', `entry ${sequence} of ${id.lease} comes behind a bucket that has none`)
   }
 
