@@ -165,13 +165,20 @@ const STANDBYS: readonly Mutation[] = [
       },
     ],
   },
-  one(
-    'a commit is held only for standbys that are waited for when it begins',
-    'Durable control: one that is taken back while a commit is under way has to have it before it routes',
-    'src/app/standby-watch.ts',
-    '    any: () => true,\n',
-    '    any: () => names.some((name) => !struck.has(name)),\n',
-  ),
+  {
+    name: 'a commit is held only for standbys that are waited for when its flip begins',
+    rule: 'Durable control: one that is taken back while a flip is under way has to have its commit before it routes',
+    edits: [
+      {
+        file: 'src/app/standby-watch.ts',
+        find: '    any: () => true,\n',
+        put: '    any: () => names.some((name) => !struck.has(name)),\n',
+      },
+      // Asked when it commits it would not be found wrong: the leader's session takes nobody back between that and the commit.
+      { file: 'src/flip/steps.ts', find: '    run.held = parts.standbys.any()\n', put: '' },
+      { file: 'src/flip/run-flip.ts', find: '{ held: false, ended: signal }', put: '{ held: parts.standbys.any(), ended: signal }' },
+    ],
+  },
 ]
 
 const OUTBOXES: readonly Mutation[] = [
