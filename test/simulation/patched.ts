@@ -1,12 +1,18 @@
 // Promises: a copy of the sources with a mutation in it, to be run by a process of its own; the sources themselves stay as they are.
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { Mutation } from './mutation.ts'
 
-const ROOT = resolve(import.meta.dirname, '../..')
+/** Of the package: this module may be the built one. */
+const ROOT = dirname(findPackage(import.meta.dirname))
 /** What a simulation is made of. */
 const COPIED = ['src', 'test/simulation', 'test/commit', 'test/support', 'package.json', 'tsconfig.json']
+
+function findPackage(folder: string): string {
+  const path = join(folder, 'package.json')
+  return existsSync(path) ? path : findPackage(dirname(folder))
+}
 
 export interface PatchedCopy extends Disposable {
   readonly folder: string
