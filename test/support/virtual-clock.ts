@@ -3,9 +3,17 @@
 // alone: two would run time past what the one waits for.
 import type { Clock } from '../../src/lib/clock.ts'
 
+/** Where a timer is set: it rings not while that sleeps, and never once it is dead. */
+export interface Host {
+  dead: boolean
+  /** Sleeps until then. */
+  until: number
+}
+
 interface Timer {
-  readonly atMs: number
-  readonly n: number
+  atMs: number
+  n: number
+  readonly host: Host | null
   /** Null: taken back. */
   call: (() => void) | null
 }
@@ -49,7 +57,16 @@ export class VirtualClock implements Clock {
   }
 
   after(ms: number, call: () => void): () => void {
-    const timer: Timer = { atMs: this.#now + Math.max(0, ms), n: this.#n++, call }
+    return this.#set(null, ms, call)
+  }
+
+  /** The returned function takes it back. */
+  on(host: Host, ms: number, call: () => void): () => void {
+    return this.#set(host, ms, call)
+  }
+
+  #set(host: Host | null, ms: number, call: () => void): () => void {
+    const timer: Timer = { atMs: this.#now + Math.max(0, ms), n: this.#n++, host, call }
     push(this.#heap, timer)
     return () => {
       timer.call = null
@@ -95,12 +112,22 @@ export class VirtualClock implements Clock {
       for (let timer = next(); timer !== null; timer = next()) {
         pop(this.#heap)
         this.#now = timer.atMs
+        if (timer.host !== null && !this.#rings(timer, timer.host)) continue
         timer.call!()
         await reactions()
       }
     } finally {
       this.#driven = false
     }
+  }
+
+  #rings(timer: Timer, host: Host): boolean {
+    if (host.dead) return false
+    if (this.#now >= host.until) return true
+    timer.atMs = host.until
+    timer.n = this.#n++
+    push(this.#heap, timer)
+    return false
   }
 
   #next(): Timer | undefined {
