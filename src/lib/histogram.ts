@@ -23,11 +23,12 @@ const halves = new Uint32Array(float.buffer)
 /** Which half of a float has the exponent depends on the machine. */
 const UPPER = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1 ? 1 : 0
 
-/** As JSON: buckets that have any, as pairs of (distance to the one before, count). */
+/** As JSON: buckets that have any, ascending, by their floats' upper bits (the same number in any process), and the count of each. */
 export interface HistogramPlain {
   readonly max: number
   readonly refused: number
   readonly buckets: readonly number[]
+  readonly counts: readonly number[]
 }
 
 export class Histogram {
@@ -147,34 +148,32 @@ export class Histogram {
   }
 
   toPlain(): HistogramPlain {
-    const buckets: number[] = []
-    let before = 0
+    const [buckets, counts]: [number[], number[]] = [[], []]
     for (let bucket = 0; bucket < BUCKETS; bucket++) {
       const count = this.#counts[bucket]!
       if (count === 0) continue
-      buckets.push(bucket - before, count)
-      before = bucket
+      buckets.push(FIRST + bucket)
+      counts.push(count)
     }
-    return { max: this.#max, refused: this.#refused, buckets }
+    return { max: this.#max, refused: this.#refused, buckets, counts }
   }
 
   /** Null: it is none, so nothing of it is known. */
   static fromPlain(plain: unknown): Histogram | null {
-    if (!isPlain(plain) || plain.buckets.length % 2 !== 0) return null
-    const { max, refused, buckets } = plain
+    if (!isPlain(plain)) return null
+    const { max, refused, buckets, counts } = plain
     const made = new Histogram()
-    let bucket = 0
-    for (let i = 0; i < buckets.length; i += 2) {
-      const [step, count] = [buckets[i]!, buckets[i + 1]!]
-      if (!isCount(step) || (step === 0 && i > 0)) return null
-      bucket += step
-      if (bucket >= BUCKETS || !isCount(count) || count < 1 || count > COUNT_MAX) return null
-      made.#counts[bucket] = count
+    let bucket = -1
+    for (const [i, count] of counts.entries()) {
+      const next = buckets[i]! - FIRST
+      if (!isCount(next) || next <= bucket || next >= BUCKETS) return null
+      if (!isCount(count) || count < 1 || count > COUNT_MAX) return null
+      made.#counts[next] = count
       made.#count += count
+      bucket = next
     }
     // A maximum that no value had would move every quantile.
-    const lowest = bucket === 0 ? 0 : edge(bucket)
-    if (made.#count === 0 ? max !== 0 : max < lowest || (max > edge(bucket + 1) && bucket < BUCKETS - 1)) return null
+    if (bucket < 0 ? max !== 0 : max < edge(bucket) || max > topOf(bucket)) return null
     made.#max = max
     made.#refused = refused
     return made
@@ -224,8 +223,9 @@ function topOf(bucket: number): number {
 
 function isPlain(plain: unknown): plain is HistogramPlain {
   if (typeof plain !== 'object' || plain === null) return false
-  const { max, refused, buckets } = plain as Partial<HistogramPlain>
-  return Number.isFinite(max) && max! >= 0 && isCount(refused) && Array.isArray(buckets)
+  const { max, refused, buckets, counts } = plain as Partial<HistogramPlain>
+  if (!Number.isFinite(max) || max! < 0 || !isCount(refused)) return false
+  return Array.isArray(buckets) && Array.isArray(counts) && buckets.length === counts.length
 }
 
 function isCount(value: unknown): value is number {

@@ -54,6 +54,8 @@ test('interpolated, the P99 of ten thousand smooth latencies is about 0.1 % off'
     const exact = values.toSorted((a, b) => a - b)[9_899]!
     return Math.abs(of(values).interpolated(0.99) - exact) / exact
   })
+  // Of one value all that is known is its bucket.
+  assert.equal(of([1, 2]).interpolated(0.5), of([1, 2]).quantile(0.5))
   const median = offs.toSorted((a, b) => a - b)[30]!
   assert.ok(median < 0.0015, `seed ${SEED}: ${median}`)
 })
@@ -136,24 +138,27 @@ test('as JSON it comes back the same, and what is none is nothing', () => {
     }),
     { seed: SEED },
   )
-  const plain = { max: 1.5, refused: 0, buckets: [672, 1] }
-  assert.equal(Histogram.fromPlain(plain)?.count, 1)
+  const plain = of([1.5]).toPlain()
+  const [bucket] = plain.buckets as [number]
+  assert.deepEqual([plain, Histogram.fromPlain(plain)?.count], [{ max: 1.5, refused: 0, buckets: [bucket], counts: [1] }, 1])
   for (const broken of [
     null,
     7,
     {},
-    { ...plain, buckets: [672] },
-    { ...plain, buckets: [2_048, 1] },
-    { ...plain, buckets: [672, 0] },
-    { ...plain, buckets: [672, 1.5] },
-    { ...plain, buckets: [672, 2 ** 32] },
-    { ...plain, buckets: [672, 1, 0, 1] },
-    { ...plain, buckets: [-1, 1] },
-    { ...plain, max: 1.4 },
-    { ...plain, max: 1.6 },
+    { ...plain, buckets: [] },
+    { ...plain, buckets: [0] },
+    { ...plain, buckets: [bucket + 0.5] },
+    { ...plain, buckets: [bucket + 2_048] },
+    { ...plain, buckets: [bucket, bucket], counts: [1, 1] },
+    { ...plain, buckets: [bucket, bucket - 1], counts: [1, 1] },
+    { ...plain, counts: [0] },
+    { ...plain, counts: [1.5] },
+    { ...plain, counts: [2 ** 32] },
+    { ...plain, max: 1.49 },
+    { ...plain, max: 1.53 },
     { ...plain, max: null },
     { ...plain, refused: -1 },
-    { ...plain, buckets: [] },
+    { ...plain, buckets: [], counts: [] },
   ])
     assert.equal(Histogram.fromPlain(broken), null, JSON.stringify(broken))
 })
@@ -167,7 +172,7 @@ test('what is outside the range counts at its edge; what is no latency is refuse
 })
 
 test('a count that is full stays full, and what it could not take is told', () => {
-  const full = () => Histogram.fromPlain({ max: 1.5, refused: 0, buckets: [672, 0xffff_fffe] })!
+  const full = () => Histogram.fromPlain({ ...of([1.5]).toPlain(), counts: [0xffff_fffe] })!
   const histogram = full()
   histogram.record(1.5)
   histogram.record(1.5)
