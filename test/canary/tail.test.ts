@@ -5,7 +5,8 @@ import type { Arms } from '../../src/canary/arm-counts.ts'
 import { NO_COUNTS } from '../../src/canary/arm-counts.ts'
 import { levelOf } from '../../src/canary/e-detector.ts'
 import { FRESH_TAIL, type TailState, tailResized, tailStep } from '../../src/canary/tail.ts'
-import { arm, type Day, day, HARM_MS, SLOW_MS } from './seen.ts'
+import { seededRandom } from '../../src/lib/prng.ts'
+import { arm, coins, type Day, day, HARM_MS, SLOW_MS } from './seen.ts'
 
 const NO_SLO = { sloMs: null }
 const THRESHOLD = 4e6
@@ -54,6 +55,18 @@ test('what slows both arms alike is no alarm', () => {
       control: arm({ requests: control.requests, harmed: Math.round(0.1 * control.requests) }),
     }))
   for (let seed = 1; seed <= 5; seed++) assert.ok(levelOf(after(both(seed), warm).detector) < 1_000)
+})
+
+test('latency that wanders on both arms, more than in the ten minutes that q is of, is no alarm', () => {
+  for (let seed = 1; seed <= 5; seed++) {
+    const random = seededRandom(seed)
+    const both = Array.from({ length: 300 }, () => ({
+      canary: arm({ requests: 100, harmed: coins(random, 100, 0.014) }),
+      control: arm({ requests: 400, harmed: coins(random, 400, 0.014) }),
+    }))
+    const state = after(both, warm)
+    assert.ok(levelOf(state.detector) < THRESHOLD / 1_000, `seed ${seed}: ${levelOf(state.detector)}`)
+  }
 })
 
 test('a canary that is slower than control, but within the bound of the SLO, is no regression where the user has set one', () => {
