@@ -88,8 +88,8 @@ export const FRESH_JUDGE: JudgeState = {
   rolledBack: null,
 }
 
-/** Detectors that share the false alarms, of each statement. */
-const METRICS = 4
+/** Detectors that share the false alarms, of each statement: tail, errors, error-limit; slo-limit where a bound is set. */
+const METRICS = 3
 const MOST_STATEMENTS = 64
 const MOST_SPAN_MS = 60_000
 /** What a span counts for whose length is no length. */
@@ -141,8 +141,12 @@ function judged(state: JudgeState, evidence: Evidence, config: JudgeConfig): Jud
   return { state: { ...state, saturated }, verdicts, holds, promote: holds.length === 0, levels }
 }
 
-export function thresholdOf({ statements }: Pick<JudgeState, 'statements'>, config: Pick<JudgeConfig, 'stepsPerFalseAlarm'>): number {
-  return config.stepsPerFalseAlarm * METRICS * Math.max(1, Object.keys(statements).length)
+export function thresholdOf(
+  { statements }: Pick<JudgeState, 'statements'>,
+  config: Pick<JudgeConfig, 'stepsPerFalseAlarm' | 'sloMs'>,
+): number {
+  const metrics = config.sloMs === null ? METRICS : METRICS + 1
+  return config.stepsPerFalseAlarm * metrics * Math.max(1, Object.keys(statements).length)
 }
 
 /** Evidence of a canary that is out is missing. What a statement has gathered so far stays as it is. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { type Arms, NO_COUNTS } from '../../src/canary/arm-counts.ts'
-import { type Evidence, FRESH_JUDGE, JUDGE_DEFAULTS, type Judgement, type JudgeState, judge } from '../../src/canary/judge.ts'
+import { type Evidence, FRESH_JUDGE, JUDGE_DEFAULTS, type Judgement, type JudgeState, judge, thresholdOf } from '../../src/canary/judge.ts'
 import type { JudgeVerdict } from '../../src/canary/verdict.ts'
 import { arm, day, evidenceAt, START_MS } from './seen.ts'
 
@@ -177,6 +177,8 @@ test('a key that saturates is told once, a blocked one holds the ramp until it n
 test('more statements share the same false alarms: the threshold grows with them, and too many are refused', () => {
   const both = { ...evidenceAt(next, HEALTHY), statements: { deposit: HEALTHY, withdraw: HEALTHY } }
   assert.equal(judgedAll([both], calm).last.levels.length, 8)
+  assert.equal(thresholdOf({ statements: calm.statements }, JUDGE_DEFAULTS), 3e6)
+  assert.equal(thresholdOf(judgedAll([both], calm).last.state, { ...JUDGE_DEFAULTS, sloMs: 100 }), 8e6)
   const many = { ...evidenceAt(next, HEALTHY), statements: Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`s${i}`, HEALTHY])) }
   assert.match(judgedAll([many], calm).last.holds[0]!, /more than 64 statements/)
 })
