@@ -1,10 +1,11 @@
 // Promises: what is to be done about a canary, from what both arms did in one span of time: judge(state, evidence, config) is pure, its state
 // is plain JSON, and so the same evidence gives the same verdict live, after a controller's restart, in `judge recheck` and in a backtest.
 // INV-10: evidence that is missing, broken or out of time holds, and says so; with a canary out it holds for a bounded time, then goes back.
-// A rollback is the last word: nothing is judged any more until a person starts the canary again with a fresh state.
-import { type Arms, unusableBecause } from './arm-counts.ts'
+// A rollback is the last word: nothing but control is looked at any more until a person starts the canary again (`startedAgain`).
+import { type Arms, mergeCounts, NO_COUNTS, unusableBecause } from './arm-counts.ts'
 import { type PromotionConfig, promotionHolds, promotionLevel, type Standing } from './promotion.ts'
 import {
+  begunAgain,
   FRESH_STATEMENT,
   type Level,
   levelsOf,
@@ -91,6 +92,7 @@ export const FRESH_JUDGE: JudgeState = {
 /** Detectors that share the false alarms, of each statement: tail, errors, error-limit; slo-limit where a bound is set. */
 const METRICS = 3
 const MOST_STATEMENTS = 64
+const OTHER_STATEMENTS = 'all others'
 const MOST_SPAN_MS = 60_000
 /** What a span counts for whose length is no length. */
 const NOMINAL_SPAN_MS = 1_000
@@ -101,7 +103,8 @@ const COUNTING_SHARE = 0.05
 
 export function judge(before: JudgeState, evidence: Evidence, config: JudgeConfig): Judgement {
   if (before.rolledBack !== null) {
-    return judgement(before, [], [`rolled back by ${before.rolledBack.detector}: off until a person starts the canary again`])
+    const holds = [`rolled back by ${before.rolledBack.detector}: off until a person starts the canary again`]
+    return judgement(controlLearned(before, evidence, config), [], holds)
   }
   const wrong = wrongWriteVerdict(evidence)
   if (wrong !== null) return judgement({ ...before, rolledBack: wrong }, [wrong], [])
@@ -109,16 +112,52 @@ export function judge(before: JudgeState, evidence: Evidence, config: JudgeConfi
   const stepped = evidence.step === before.step ? before : nextStep(before, evidence.step)
   const unusable = unusableEvidence(before, evidence)
   if (unusable !== null) return silent({ ...stepped, lastMs }, evidence, unusable, config)
-  const statements = { ...stepped.statements }
-  let canaryRequests = 0
-  for (const [statement, arms] of Object.entries(evidence.statements!)) {
-    statements[statement] = statementStep(statements[statement] ?? FRESH_STATEMENT, arms, evidence.spanMs, config)
-    canaryRequests += arms.canary.requests
-  }
-  const state: JudgeState = { ...stepped, lastMs, statements }
+  const arms = grouped(stepped.statements, evidence.statements!)
+  const state: JudgeState = { ...stepped, lastMs, statements: allStepped(stepped.statements, arms, evidence.spanMs, config) }
+  const canaryRequests = Object.values(arms).reduce((sum, { canary }) => sum + canary.requests, 0)
   if (evidence.step === 0) return judgement(state, [], ['no canary is out'])
   if (canaryRequests === 0) return silent(state, evidence, 'the canary has no traffic', config)
   return judged({ ...state, silentMs: 0, bakedMs: state.bakedMs + evidence.spanMs }, evidence, config)
+}
+
+/** A person has decided: the evidence of before counts no more, what is known of control does. */
+export function startedAgain(state: JudgeState): JudgeState {
+  const statements = Object.fromEntries(Object.entries(state.statements).map(([name, one]) => [name, begunAgain(one)]))
+  return { ...FRESH_JUDGE, lastMs: state.lastMs, statements }
+}
+
+/** While a canary is off, so that a next one is judged from its first minute. */
+function controlLearned(state: JudgeState, evidence: Evidence, config: JudgeConfig): JudgeState {
+  const lastMs = Number.isFinite(evidence.tMs) ? evidence.tMs : state.lastMs
+  if (unusableEvidence(state, evidence) !== null) return { ...state, lastMs }
+  const arms = grouped(state.statements, evidence.statements!)
+  const alone = Object.fromEntries(Object.entries(arms).map(([name, { control }]) => [name, { canary: NO_COUNTS, control }]))
+  return { ...state, lastMs, statements: allStepped(state.statements, alone, evidence.spanMs, config) }
+}
+
+function allStepped(
+  before: Readonly<Record<string, StatementState>>,
+  arms: Readonly<Record<string, Arms>>,
+  spanMs: number,
+  config: JudgeConfig,
+): Record<string, StatementState> {
+  const statements = { ...before }
+  for (const [name, one] of Object.entries(arms)) statements[name] = statementStep(before[name] ?? FRESH_STATEMENT, one, spanMs, config)
+  return statements
+}
+
+/** Statements past the limit are judged together. */
+function grouped(known: Readonly<Record<string, unknown>>, statements: Readonly<Record<string, Arms>>): Readonly<Record<string, Arms>> {
+  const names = new Set(Object.keys(known))
+  for (const name of Object.keys(statements)) if (names.size < MOST_STATEMENTS) names.add(name)
+  if (Object.keys(statements).every((name) => names.has(name))) return statements
+  const arms: Record<string, Arms> = {}
+  for (const [statement, { canary, control }] of Object.entries(statements)) {
+    const name = names.has(statement) ? statement : OTHER_STATEMENTS
+    const more = arms[name] ?? { canary: NO_COUNTS, control: NO_COUNTS }
+    arms[name] = { canary: mergeCounts(more.canary, canary), control: mergeCounts(more.control, control) }
+  }
+  return arms
 }
 
 function judgement(state: JudgeState, verdicts: readonly JudgeVerdict[], holds: readonly string[]): Judgement {
@@ -166,13 +205,12 @@ function silent(before: JudgeState, evidence: Evidence, because: string, config:
   return judgement({ ...state, rolledBack: verdict }, [verdict], [because])
 }
 
-function unusableEvidence({ lastMs, statements: known }: JudgeState, { tMs, spanMs, statements }: Evidence): string | null {
+function unusableEvidence({ lastMs }: JudgeState, { tMs, spanMs, statements }: Evidence): string | null {
   if (statements === null) return 'no metrics came'
   if (!Number.isFinite(tMs)) return 'the evidence has no time'
   if (!isSpan(spanMs)) return `a span of ${spanMs} ms is none`
   if (lastMs !== null && tMs <= lastMs) return `the clock went back by ${lastMs - tMs} ms, or this was seen already`
   if (lastMs !== null && tMs - lastMs > spanMs + CLOCK_SLACK_MS) return `nothing is known of ${tMs - lastMs - spanMs} ms before this`
-  if (new Set([...Object.keys(known), ...Object.keys(statements)]).size > MOST_STATEMENTS) return `more than ${MOST_STATEMENTS} statements`
   for (const [statement, { canary, control }] of Object.entries(statements)) {
     const because = unusableBecause(canary) ?? unusableBecause(control)
     if (because !== null) return `${statement}: ${because}`

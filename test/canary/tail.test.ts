@@ -106,11 +106,14 @@ test('until control was watched for ten minutes nothing is judged, and it says s
 
 test('with control gone the x0 and q of before go on, and what hurts is still found; a thin control does not take their place', () => {
   for (const control of [NO_COUNTS, arm({ requests: 3, harmed: 3 })]) {
-    const gone = (harmed: number) => Array.from({ length: 100 }, () => ({ canary: arm({ requests: 100, harmed }), control }))
-    const quiet = after(gone(0), warm)
+    const gone = (harmed: number, seconds: number) =>
+      Array.from({ length: seconds }, () => ({ canary: arm({ requests: 100, harmed }), control }))
+    const quiet = after(gone(0, 3_000), warm)
     assert.ok(levelOf(quiet.detector) < 10)
     assert.ok(quiet.last!.frozen && quiet.last!.x0Ms < 1.3 * SLOW_MS)
-    assert.ok(levelOf(after(gone(4), quiet).detector) > THRESHOLD)
+    assert.ok(levelOf(after(gone(4, 100), quiet).detector) > THRESHOLD)
+    const back = after(day({ seed: 8, seconds: 60 }), quiet)
+    assert.deepEqual([back.last!.frozen, back.control.weights.length > 0], [false, true])
   }
 })
 
