@@ -28,6 +28,8 @@ const SETTLED_DECAY_MS = 2 * 3_600_000
 const RATE_DECAY_MS = 60_000
 const BLOCK_REQUESTS = 100
 const BLOCK_MOST_MS = 600_000
+/** A block that was opened in silence is long: so many times the requests that it was made for end it sooner. */
+const SURPRISE = 2
 const MEMORY_BLOCKS = 7_200
 const PRIOR_MS = 600_000
 const PRIOR_LEAST_REQUESTS = 1_000
@@ -75,6 +77,7 @@ interface CategoryMemory {
 interface Block {
   readonly x0Ms: number
   readonly lengthMs: number
+  readonly mostRequests: number
   readonly spanMs: number
   readonly a: number
   readonly n: number
@@ -136,11 +139,12 @@ export function tailStep(before: TailState, arms: Arms, spanMs: number, config: 
     m: seen.m + m,
   }
   const open: TailState = { ...before, rate, block }
-  if (block.spanMs < block.lengthMs) return { state: withControl(open, arms, spanMs, k), judged: null, hold: holdOf(before, n) }
+  if (block.spanMs < block.lengthMs && block.n < block.mostRequests)
+    return { state: withControl(open, arms, spanMs, k), judged: null, hold: holdOf(before, n) }
   const done = block.n === 0 ? { ...open, detector: rested(open.detector, block.spanMs) } : closeBlock(open, block)
   return {
     state: withControl({ ...done, block: null }, arms, spanMs, k),
-    judged: block.n === 0 ? null : done.last,
+    judged: done.last === before.last ? null : done.last,
     hold: holdOf(before, n),
   }
 }
@@ -166,7 +170,8 @@ function openBlock(state: TailState, config: TailConfig, hasControl: boolean): B
   if (ownMs === null) return null
   const perMs = state.rate.ms === 0 ? 0 : state.rate.requests / state.rate.ms
   const lengthMs = perMs === 0 ? 0 : Math.min(BLOCK_MOST_MS, Math.ceil(BLOCK_REQUESTS / (perMs * 1_000)) * 1_000)
-  return { x0Ms: Math.max(ownMs, config.sloMs ?? 0), lengthMs, spanMs: 0, a: 0, n: 0, k: 0, m: 0 }
+  const mostRequests = SURPRISE * Math.max(BLOCK_REQUESTS, perMs * lengthMs)
+  return { x0Ms: Math.max(ownMs, config.sloMs ?? 0), lengthMs, mostRequests, spanMs: 0, a: 0, n: 0, k: 0, m: 0 }
 }
 
 /** Control was too thin when last looked at: what it still says must not take the place of what it said in full. */
