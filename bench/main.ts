@@ -119,7 +119,7 @@ function wholeNumber(text: string): number {
 
 function seedRange(text: string): { readonly from: number; readonly to: number } {
   const [, from, to] = /^(\d{1,9})-(\d{1,9})$/.exec(text) ?? []
-  if (from === undefined || Number(from) > Number(to)) throw new InvalidArgumentError('Two whole numbers, as in 10001-10200.')
+  if (from === undefined || Number(from) > Number(to)) throw new InvalidArgumentError('Two whole numbers, as in 20001-20200.')
   return { from: Number(from), to: Number(to) }
 }
 

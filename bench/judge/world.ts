@@ -16,7 +16,7 @@ export interface Weather {
   readonly stalls: boolean
   /** Three times a day 90 slow seconds with errors on both arms, and another latency from then on. */
   readonly deploys: boolean
-  /** From six to eight the rate doubles, and latency grows by a quarter until it is over. */
+  /** From six to eight the rate grows by a third and latency by a quarter, and by ten both are back. */
   readonly morning: boolean
 }
 
@@ -53,6 +53,8 @@ export interface ArmMoment {
 }
 
 export const DAY_S = 86_400
+/** A third more at the top of a slope of two hours up and two down. */
+const MORNING_MEAN = 1 + 1 / 3 / 12
 const USUAL_ERRORS = 0.001
 const GATEWAYS = 8
 
@@ -95,9 +97,9 @@ export class World {
     let rate = diurnal ? 1 + 0.5 * Math.sin((2 * Math.PI * (this.#clockS - DAY_S / 3)) / DAY_S) : 1
     let slowness = Math.exp(this.#release)
     if (morning) {
-      const part = (this.#clockS - 6 * 3_600) / 7_200
-      rate *= part < 0 || part > 2 ? 0.75 : part < 1 ? 0.75 + 0.25 * part : 1
-      if (part > 0 && part < 2) slowness *= 1 + 0.25 * (1 - Math.abs(1 - part))
+      const height = Math.max(0, 1 - Math.abs(this.#clockS / 3_600 - 8) / 2)
+      rate *= (1 + height / 3) / MORNING_MEAN
+      slowness *= 1 + height / 4
     }
     if (noise) {
       this.#rateNoise = this.#wander(this.#rateNoise, 0.12, spanS / 60)

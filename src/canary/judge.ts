@@ -109,13 +109,13 @@ export function judge(before: JudgeState, evidence: Evidence, config: JudgeConfi
   const wrong = wrongWriteVerdict(evidence)
   if (wrong !== null) return judgement({ ...before, rolledBack: wrong }, [wrong], [])
   const lastMs = Number.isFinite(evidence.tMs) ? evidence.tMs : before.lastMs
-  const stepped = evidence.step === before.step ? before : nextStep(before, evidence.step)
+  const stepped = evidence.step === before.step || !isStep(evidence.step) ? before : nextStep(before, evidence.step)
   const unusable = unusableEvidence(before, evidence)
   if (unusable !== null) return silent({ ...stepped, lastMs }, evidence, unusable, config)
   const arms = grouped(stepped.statements, evidence.statements!)
   const state: JudgeState = { ...stepped, lastMs, statements: allStepped(stepped.statements, arms, evidence.spanMs, config) }
   const canaryRequests = Object.values(arms).reduce((sum, { canary }) => sum + canary.requests, 0)
-  if (evidence.step === 0) return judgement(state, [], ['no canary is out'])
+  if (state.step === 0) return judgement(state, [], ['no canary is out'])
   if (canaryRequests === 0) return silent(state, evidence, 'the canary has no traffic', config)
   return judged({ ...state, silentMs: 0, bakedMs: state.bakedMs + evidence.spanMs }, evidence, config)
 }
@@ -141,9 +141,10 @@ function allStepped(
   spanMs: number,
   config: JudgeConfig,
 ): Record<string, StatementState> {
-  const statements = { ...before }
-  for (const [name, one] of Object.entries(arms)) statements[name] = statementStep(before[name] ?? FRESH_STATEMENT, one, spanMs, config)
-  return statements
+  // A statement may be called "constructor": what a plain object inherits is no state.
+  const stateOf = (name: string) => (Object.hasOwn(before, name) ? before[name]! : FRESH_STATEMENT)
+  const next = Object.entries(arms).map(([name, one]) => [name, statementStep(stateOf(name), one, spanMs, config)] as const)
+  return Object.fromEntries([...Object.entries(before), ...next])
 }
 
 /** Statements past the limit are judged together. */
@@ -151,13 +152,13 @@ function grouped(known: Readonly<Record<string, unknown>>, statements: Readonly<
   const names = new Set(Object.keys(known))
   for (const name of Object.keys(statements)) if (names.size < MOST_STATEMENTS) names.add(name)
   if (Object.keys(statements).every((name) => names.has(name))) return statements
-  const arms: Record<string, Arms> = {}
+  const arms = new Map<string, Arms>()
   for (const [statement, { canary, control }] of Object.entries(statements)) {
     const name = names.has(statement) ? statement : OTHER_STATEMENTS
-    const more = arms[name] ?? { canary: NO_COUNTS, control: NO_COUNTS }
-    arms[name] = { canary: mergeCounts(more.canary, canary), control: mergeCounts(more.control, control) }
+    const more = arms.get(name) ?? { canary: NO_COUNTS, control: NO_COUNTS }
+    arms.set(name, { canary: mergeCounts(more.canary, canary), control: mergeCounts(more.control, control) })
   }
-  return arms
+  return Object.fromEntries(arms)
 }
 
 function judgement(state: JudgeState, verdicts: readonly JudgeVerdict[], holds: readonly string[]): Judgement {
@@ -190,7 +191,7 @@ export function thresholdOf(
 
 /** Evidence of a canary that is out is missing. What a statement has gathered so far stays as it is. */
 function silent(before: JudgeState, evidence: Evidence, because: string, config: JudgeConfig): Judgement {
-  if (evidence.step === 0) return judgement({ ...before, silentMs: 0 }, [], [because, 'no canary is out'])
+  if (before.step === 0) return judgement({ ...before, silentMs: 0 }, [], [because, 'no canary is out'])
   const { spanMs, tMs } = evidence
   const silentMs = before.silentMs + (isSpan(spanMs) ? spanMs : NOMINAL_SPAN_MS)
   const state = { ...before, silentMs }
@@ -205,7 +206,8 @@ function silent(before: JudgeState, evidence: Evidence, because: string, config:
   return judgement({ ...state, rolledBack: verdict }, [verdict], [because])
 }
 
-function unusableEvidence({ lastMs }: JudgeState, { tMs, spanMs, statements }: Evidence): string | null {
+function unusableEvidence({ lastMs }: JudgeState, { tMs, spanMs, step, statements }: Evidence): string | null {
+  if (!isStep(step)) return `a step ${step} is none`
   if (statements === null) return 'no metrics came'
   if (!Number.isFinite(tMs)) return 'the evidence has no time'
   if (!isSpan(spanMs)) return `a span of ${spanMs} ms is none`
@@ -216,6 +218,10 @@ function unusableEvidence({ lastMs }: JudgeState, { tMs, spanMs, statements }: E
     if (because !== null) return `${statement}: ${because}`
   }
   return null
+}
+
+function isStep(step: number): boolean {
+  return Number.isSafeInteger(step) && step >= 0
 }
 
 function isSpan(ms: number): boolean {
@@ -235,7 +241,9 @@ function wrongWriteVerdict(evidence: Evidence): JudgeVerdict | null {
 }
 
 function nextStep(state: JudgeState, step: number): JudgeState {
-  const statements = Object.fromEntries(Object.entries(state.statements).map(([name, one]) => [name, resized(one)]))
+  // From no canary or to none: another canary, that is not judged for what an earlier one did.
+  const change = step === 0 || state.step === 0 ? begunAgain : resized
+  const statements = Object.fromEntries(Object.entries(state.statements).map(([name, one]) => [name, change(one)]))
   return { ...state, step, statements, bakedMs: 0, silentMs: 0 }
 }
 

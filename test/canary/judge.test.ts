@@ -126,6 +126,7 @@ const BROKEN: Readonly<Record<string, (second: number) => Evidence>> = {
   'a clock that goes back': (second) => evidenceAt(next - 2 * (second - next) - 2, HEALTHY),
   'a clock that leaps': (second) => evidenceAt(next + 100 * (second - next + 1), HEALTHY),
   'the same time again': () => evidenceAt(next - 1, HEALTHY),
+  'a step that is NaN': (second) => evidenceAt(second, HEALTHY, { step: Number.NaN }),
   'a span of nothing': (second) => evidenceAt(second, HEALTHY, { spanMs: 0 }),
   'a span that is NaN': (second) => evidenceAt(second, HEALTHY, { spanMs: Number.NaN }),
 }
@@ -217,6 +218,30 @@ test('more statements share the same false alarms: the threshold grows with them
   )
   state = late.last.state
   assert.deepEqual([late.verdicts[0]?.act, late.verdicts[0]?.evidence.statement], ['rollback', 'all others'])
+})
+
+test('a canary that was taken back by hand leaves nothing that the next one is judged for', () => {
+  const harmed = judgedAll(lines(day({ seed: 36, seconds: 15, harm: { fromSecond: 0, share: 0.03 } }), next), calm)
+  const level = (one: Judgement) => one.levels.find(({ detector }) => detector === 'tail')!.level
+  assert.ok(level(harmed.last) > 10 && harmed.verdicts.length === 0)
+  const off = judgedAll([evidenceAt(next + 15, { ...HEALTHY, canary: NO_COUNTS }, { step: 0 })], harmed.last.state)
+  assert.equal(level(judgedAll([evidenceAt(next + 16, HEALTHY)], off.last.state).last), 0)
+})
+
+test('statements may be called anything', () => {
+  const statements = Object.fromEntries(['constructor', '__proto__', 'toString', ''].map((name) => [name, HEALTHY]))
+  const { last } = judgedAll([evidenceAt(next, HEALTHY, { statements }), evidenceAt(next + 1, HEALTHY, { statements })], calm, true)
+  assert.deepEqual(
+    Object.entries(last.state.statements)
+      .map(([name, { requests }]) => [name, requests])
+      .slice(1),
+    [
+      ['constructor', 200],
+      ['__proto__', 200],
+      ['toString', 200],
+      ['', 200],
+    ],
+  )
 })
 
 test('the judge is pure: the same state and evidence give the same judgement, and neither is changed', () => {
