@@ -1,10 +1,11 @@
 // Promises: what is to be done about a canary, from what both arms did in one span of time: judge(state, evidence, config) is pure, its state
 // is plain JSON, and so the same evidence gives the same verdict live, after a controller's restart, in `judge recheck` and in a backtest.
 // INV-10: evidence that is missing, broken or out of time holds, and says so; with a canary out it holds for a bounded time, then goes back.
-// A rollback is the last word: nothing is judged any more until a person starts the canary again with a fresh state.
-import { type Arms, unusableBecause } from './arm-counts.ts'
+// A rollback is the last word: nothing but control is looked at any more until a person starts the canary again (`startedAgain`).
+import { type Arms, mergeCounts, NO_COUNTS, unusableBecause } from './arm-counts.ts'
 import { type PromotionConfig, promotionHolds, promotionLevel, type Standing } from './promotion.ts'
 import {
+  begunAgain,
   FRESH_STATEMENT,
   type Level,
   levelsOf,
@@ -88,9 +89,10 @@ export const FRESH_JUDGE: JudgeState = {
   rolledBack: null,
 }
 
-/** Detectors that share the false alarms, of each statement. */
-const METRICS = 4
+/** Detectors that share the false alarms, of each statement: tail, errors, error-limit; slo-limit where a bound is set. */
+const METRICS = 3
 const MOST_STATEMENTS = 64
+const OTHER_STATEMENTS = 'all others'
 const MOST_SPAN_MS = 60_000
 /** What a span counts for whose length is no length. */
 const NOMINAL_SPAN_MS = 1_000
@@ -101,24 +103,62 @@ const COUNTING_SHARE = 0.05
 
 export function judge(before: JudgeState, evidence: Evidence, config: JudgeConfig): Judgement {
   if (before.rolledBack !== null) {
-    return judgement(before, [], [`rolled back by ${before.rolledBack.detector}: off until a person starts the canary again`])
+    const holds = [`rolled back by ${before.rolledBack.detector}: off until a person starts the canary again`]
+    return judgement(controlLearned(before, evidence, config), [], holds)
   }
   const wrong = wrongWriteVerdict(evidence)
   if (wrong !== null) return judgement({ ...before, rolledBack: wrong }, [wrong], [])
   const lastMs = Number.isFinite(evidence.tMs) ? evidence.tMs : before.lastMs
-  const stepped = evidence.step === before.step ? before : nextStep(before, evidence.step)
+  const stepped = evidence.step === before.step || !isStep(evidence.step) ? before : nextStep(before, evidence.step)
   const unusable = unusableEvidence(before, evidence)
   if (unusable !== null) return silent({ ...stepped, lastMs }, evidence, unusable, config)
-  const statements = { ...stepped.statements }
-  let canaryRequests = 0
-  for (const [statement, arms] of Object.entries(evidence.statements!)) {
-    statements[statement] = statementStep(statements[statement] ?? FRESH_STATEMENT, arms, evidence.spanMs, config)
-    canaryRequests += arms.canary.requests
-  }
-  const state: JudgeState = { ...stepped, lastMs, statements }
-  if (evidence.step === 0) return judgement(state, [], ['no canary is out'])
+  const arms = grouped(stepped.statements, evidence.statements!)
+  const state: JudgeState = { ...stepped, lastMs, statements: allStepped(stepped.statements, arms, evidence.spanMs, config) }
+  const canaryRequests = Object.values(arms).reduce((sum, { canary }) => sum + canary.requests, 0)
+  if (state.step === 0) return judgement(state, [], ['no canary is out'])
   if (canaryRequests === 0) return silent(state, evidence, 'the canary has no traffic', config)
   return judged({ ...state, silentMs: 0, bakedMs: state.bakedMs + evidence.spanMs }, evidence, config)
+}
+
+/** A person has decided: the evidence of before counts no more, what is known of control does. */
+export function startedAgain(state: JudgeState): JudgeState {
+  const statements = Object.fromEntries(Object.entries(state.statements).map(([name, one]) => [name, begunAgain(one)]))
+  return { ...FRESH_JUDGE, lastMs: state.lastMs, statements }
+}
+
+/** While a canary is off, so that a next one is judged from its first minute. */
+function controlLearned(state: JudgeState, evidence: Evidence, config: JudgeConfig): JudgeState {
+  const lastMs = Number.isFinite(evidence.tMs) ? evidence.tMs : state.lastMs
+  if (unusableEvidence(state, evidence) !== null) return { ...state, lastMs }
+  const arms = grouped(state.statements, evidence.statements!)
+  const alone = Object.fromEntries(Object.entries(arms).map(([name, { control }]) => [name, { canary: NO_COUNTS, control }]))
+  return { ...state, lastMs, statements: allStepped(state.statements, alone, evidence.spanMs, config) }
+}
+
+function allStepped(
+  before: Readonly<Record<string, StatementState>>,
+  arms: Readonly<Record<string, Arms>>,
+  spanMs: number,
+  config: JudgeConfig,
+): Record<string, StatementState> {
+  // A statement may be called "constructor": what a plain object inherits is no state.
+  const stateOf = (name: string) => (Object.hasOwn(before, name) ? before[name]! : FRESH_STATEMENT)
+  const next = Object.entries(arms).map(([name, one]) => [name, statementStep(stateOf(name), one, spanMs, config)] as const)
+  return Object.fromEntries([...Object.entries(before), ...next])
+}
+
+/** Statements past the limit are judged together. */
+function grouped(known: Readonly<Record<string, unknown>>, statements: Readonly<Record<string, Arms>>): Readonly<Record<string, Arms>> {
+  const names = new Set(Object.keys(known))
+  for (const name of Object.keys(statements)) if (names.size < MOST_STATEMENTS) names.add(name)
+  if (Object.keys(statements).every((name) => names.has(name))) return statements
+  const arms = new Map<string, Arms>()
+  for (const [statement, { canary, control }] of Object.entries(statements)) {
+    const name = names.has(statement) ? statement : OTHER_STATEMENTS
+    const more = arms.get(name) ?? { canary: NO_COUNTS, control: NO_COUNTS }
+    arms.set(name, { canary: mergeCounts(more.canary, canary), control: mergeCounts(more.control, control) })
+  }
+  return Object.fromEntries(arms)
 }
 
 function judgement(state: JudgeState, verdicts: readonly JudgeVerdict[], holds: readonly string[]): Judgement {
@@ -141,13 +181,17 @@ function judged(state: JudgeState, evidence: Evidence, config: JudgeConfig): Jud
   return { state: { ...state, saturated }, verdicts, holds, promote: holds.length === 0, levels }
 }
 
-export function thresholdOf({ statements }: Pick<JudgeState, 'statements'>, config: Pick<JudgeConfig, 'stepsPerFalseAlarm'>): number {
-  return config.stepsPerFalseAlarm * METRICS * Math.max(1, Object.keys(statements).length)
+export function thresholdOf(
+  { statements }: Pick<JudgeState, 'statements'>,
+  config: Pick<JudgeConfig, 'stepsPerFalseAlarm' | 'sloMs'>,
+): number {
+  const metrics = config.sloMs === null ? METRICS : METRICS + 1
+  return config.stepsPerFalseAlarm * metrics * Math.max(1, Object.keys(statements).length)
 }
 
 /** Evidence of a canary that is out is missing. What a statement has gathered so far stays as it is. */
 function silent(before: JudgeState, evidence: Evidence, because: string, config: JudgeConfig): Judgement {
-  if (evidence.step === 0) return judgement({ ...before, silentMs: 0 }, [], [because, 'no canary is out'])
+  if (before.step === 0) return judgement({ ...before, silentMs: 0 }, [], [because, 'no canary is out'])
   const { spanMs, tMs } = evidence
   const silentMs = before.silentMs + (isSpan(spanMs) ? spanMs : NOMINAL_SPAN_MS)
   const state = { ...before, silentMs }
@@ -162,18 +206,22 @@ function silent(before: JudgeState, evidence: Evidence, because: string, config:
   return judgement({ ...state, rolledBack: verdict }, [verdict], [because])
 }
 
-function unusableEvidence({ lastMs, statements: known }: JudgeState, { tMs, spanMs, statements }: Evidence): string | null {
+function unusableEvidence({ lastMs }: JudgeState, { tMs, spanMs, step, statements }: Evidence): string | null {
+  if (!isStep(step)) return `a step ${step} is none`
   if (statements === null) return 'no metrics came'
   if (!Number.isFinite(tMs)) return 'the evidence has no time'
   if (!isSpan(spanMs)) return `a span of ${spanMs} ms is none`
   if (lastMs !== null && tMs <= lastMs) return `the clock went back by ${lastMs - tMs} ms, or this was seen already`
   if (lastMs !== null && tMs - lastMs > spanMs + CLOCK_SLACK_MS) return `nothing is known of ${tMs - lastMs - spanMs} ms before this`
-  if (new Set([...Object.keys(known), ...Object.keys(statements)]).size > MOST_STATEMENTS) return `more than ${MOST_STATEMENTS} statements`
   for (const [statement, { canary, control }] of Object.entries(statements)) {
     const because = unusableBecause(canary) ?? unusableBecause(control)
     if (because !== null) return `${statement}: ${because}`
   }
   return null
+}
+
+function isStep(step: number): boolean {
+  return Number.isSafeInteger(step) && step >= 0
 }
 
 function isSpan(ms: number): boolean {
@@ -193,7 +241,9 @@ function wrongWriteVerdict(evidence: Evidence): JudgeVerdict | null {
 }
 
 function nextStep(state: JudgeState, step: number): JudgeState {
-  const statements = Object.fromEntries(Object.entries(state.statements).map(([name, one]) => [name, resized(one)]))
+  // From no canary or to none: another canary, that is not judged for what an earlier one did.
+  const change = step === 0 || state.step === 0 ? begunAgain : resized
+  const statements = Object.fromEntries(Object.entries(state.statements).map(([name, one]) => [name, change(one)]))
   return { ...state, step, statements, bakedMs: 0, silentMs: 0 }
 }
 

@@ -22,8 +22,8 @@ export interface Limit {
   readonly clip: Clip
 }
 
-/** Errors gain 10 nats in five seconds at most: a target that fails for less than those has not failed yet. */
-export const errorLimit = (share: number): Limit => ({ share, timesControl: 2, clip: { nats: 10, windowMs: 5_000 } })
+/** Errors gain 12 nats in five seconds at most, which no threshold is as low as: a target that fails for less than those is not out yet. */
+export const errorLimit = (share: number): Limit => ({ share, timesControl: 2, clip: { nats: 12, windowMs: 5_000 } })
 
 /** A P99 that the SLO allows is one of which a hundredth of the requests is over. */
 export const SLO_LIMIT: Limit = { share: 0.01, timesControl: 1.5, clip: CLIP }

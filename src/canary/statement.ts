@@ -74,6 +74,11 @@ export function resized(state: StatementState): StatementState {
   return { ...state, tail: tailResized(state.tail), quantile: FRESH_QUANTILE, promotion: FRESH_PROMOTION, requests: 0 }
 }
 
+/** A canary after one that was rolled back: only what is known of control stays. */
+export function begunAgain({ tail }: StatementState): StatementState {
+  return { ...FRESH_STATEMENT, tail: { ...tailResized(tail), detector: FRESH_TAIL.detector } }
+}
+
 export interface Level {
   readonly detector: DetectorName
   readonly statement: string

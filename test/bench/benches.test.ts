@@ -20,6 +20,19 @@ const GOALS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   },
   sync: { forwardLagP99Ms: '<= 100', reverseLagP99Ms: '<= 100', ratioToStore: '>= 0.6' },
   parity: { rowsPerSecond: '>= 200000', ratioToScan: '>= 0.7' },
+  judge: {
+    tail50MedianS: '<= 60',
+    tail50P95S: '<= 120',
+    tail20MedianS: '<= 150',
+    tail20P95S: '<= 210',
+    tail200MedianS: '<= 30',
+    tail200P95S: '<= 60',
+    lateOnsetRatio: '<= 1.2',
+    errors50MedianS: '<= 10',
+    falseRollbacksIn30Days: '<= 0.1',
+    aaDays: '>= 900',
+    blockDrawsAlike: '>= 0.001',
+  },
   flip: { pauseP99Ms: '<= 50', pauseMaxMs: '<= 500' },
 }
 

@@ -80,6 +80,14 @@ test('R stays a number through any evidence, NaN and infinities, and goes throug
   )
 })
 
+test('a year of nothing but harm leaves R a number', () => {
+  const { r } = run(
+    freshDetector(1),
+    Array.from({ length: 500 }, () => ({ spanMs: 60_000, ratios: [Infinity] })),
+  )
+  assert.ok(Number.isFinite(r[0]!) && r[0]! >= 1e20)
+})
+
 test('a span without anything seen is no step: R stays, and the clip looks back over it', () => {
   const full = advanced(freshDetector(1), [9], 1_000)
   assert.equal(levelOf(rested(full, 5_000)), levelOf(full))

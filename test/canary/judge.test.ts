@@ -2,7 +2,16 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { type Arms, NO_COUNTS } from '../../src/canary/arm-counts.ts'
-import { type Evidence, FRESH_JUDGE, JUDGE_DEFAULTS, type Judgement, type JudgeState, judge } from '../../src/canary/judge.ts'
+import {
+  type Evidence,
+  FRESH_JUDGE,
+  JUDGE_DEFAULTS,
+  type Judgement,
+  type JudgeState,
+  judge,
+  startedAgain,
+  thresholdOf,
+} from '../../src/canary/judge.ts'
 import type { JudgeVerdict } from '../../src/canary/verdict.ts'
 import { arm, day, evidenceAt, START_MS } from './seen.ts'
 
@@ -51,7 +60,25 @@ test('a tail is rolled back once, with the numbers that it can be argued with, a
   assert.deepEqual([last.state.rolledBack, last.promote], [verdicts[0], false])
   assert.match(last.holds[0]!, /until a person starts the canary again/)
   const later = judgedAll(lines(day({ seed: 24, seconds: 700 }), next + 200), last.state)
-  assert.deepEqual([later.verdicts, later.promoted, later.last.state], [[], false, last.state])
+  assert.deepEqual([later.verdicts, later.promoted, later.last.state.rolledBack], [[], false, verdicts[0]])
+})
+
+test('a canary that a person starts again is judged from its first minute, by what control did meanwhile, and not for what was before', () => {
+  const harmed = (seed: number, from: number) => lines(day({ seed, seconds: 120, harm: { fromSecond: 0, share: 0.04 } }), from)
+  const off = judgedAll(harmed(33, next), calm).last.state
+  const slower = { canary: NO_COUNTS, control: arm({ requests: 400, slow: 398, harmed: 2 }) }
+  const meanwhile = judgedAll(
+    Array.from({ length: 900 }, (_, i) => evidenceAt(next + 120 + i, slower, { step: 0 })),
+    off,
+  ).last.state
+  const again = startedAgain(meanwhile)
+  assert.equal(again.rolledBack, null)
+  const calmAgain = judgedAll(lines(day({ seed: 34, seconds: 120 }), next + 1_020), again)
+  assert.deepEqual(calmAgain.verdicts, [])
+  assert.deepEqual(
+    judgedAll(harmed(35, next + 1_140), calmAgain.last.state).verdicts.map(({ detector }) => detector),
+    ['tail'],
+  )
 })
 
 test('recheck: recorded evidence, judged again after a controller’s restart at each line, comes to the same verdict', () => {
@@ -99,6 +126,7 @@ const BROKEN: Readonly<Record<string, (second: number) => Evidence>> = {
   'a clock that goes back': (second) => evidenceAt(next - 2 * (second - next) - 2, HEALTHY),
   'a clock that leaps': (second) => evidenceAt(next + 100 * (second - next + 1), HEALTHY),
   'the same time again': () => evidenceAt(next - 1, HEALTHY),
+  'a step that is NaN': (second) => evidenceAt(second, HEALTHY, { step: Number.NaN }),
   'a span of nothing': (second) => evidenceAt(second, HEALTHY, { spanMs: 0 }),
   'a span that is NaN': (second) => evidenceAt(second, HEALTHY, { spanMs: Number.NaN }),
 }
@@ -174,11 +202,46 @@ test('a key that saturates is told once, a blocked one holds the ramp until it n
   assert.ok(!judgedAll([evidenceAt(next + 5, HEALTHY)], last.state).last.holds.includes('key b saturates'))
 })
 
-test('more statements share the same false alarms: the threshold grows with them, and too many are refused', () => {
+test('more statements share the same false alarms: the threshold grows with them; those past the limit are judged together', () => {
   const both = { ...evidenceAt(next, HEALTHY), statements: { deposit: HEALTHY, withdraw: HEALTHY } }
   assert.equal(judgedAll([both], calm).last.levels.length, 8)
-  const many = { ...evidenceAt(next, HEALTHY), statements: Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`s${i}`, HEALTHY])) }
-  assert.match(judgedAll([many], calm).last.holds[0]!, /more than 64 statements/)
+  assert.equal(thresholdOf({ statements: calm.statements }, JUDGE_DEFAULTS), 3e6)
+  assert.equal(thresholdOf(judgedAll([both], calm).last.state, { ...JUDGE_DEFAULTS, sloMs: 100 }), 8e6)
+  const many = Object.fromEntries(Array.from({ length: 70 }, (_, i) => [`s${i}`, HEALTHY]))
+  let state = judgedAll([evidenceAt(next, HEALTHY, { statements: many })], calm).last.state
+  assert.equal(Object.keys(state.statements).length, 65)
+  assert.equal(state.statements['all others']!.requests, 700)
+  const failing = { canary: arm({ requests: 100, errors: 10 }), control: arm({ requests: 400 }) }
+  const late = judgedAll(
+    Array.from({ length: 20 }, (_, i) => evidenceAt(next + 1 + i, HEALTHY, { statements: { ...many, s69: failing } })),
+    state,
+  )
+  state = late.last.state
+  assert.deepEqual([late.verdicts[0]?.act, late.verdicts[0]?.evidence.statement], ['rollback', 'all others'])
+})
+
+test('a canary that was taken back by hand leaves nothing that the next one is judged for', () => {
+  const harmed = judgedAll(lines(day({ seed: 36, seconds: 15, harm: { fromSecond: 0, share: 0.03 } }), next), calm)
+  const level = (one: Judgement) => one.levels.find(({ detector }) => detector === 'tail')!.level
+  assert.ok(level(harmed.last) > 10 && harmed.verdicts.length === 0)
+  const off = judgedAll([evidenceAt(next + 15, { ...HEALTHY, canary: NO_COUNTS }, { step: 0 })], harmed.last.state)
+  assert.equal(level(judgedAll([evidenceAt(next + 16, HEALTHY)], off.last.state).last), 0)
+})
+
+test('statements may be called anything', () => {
+  const statements = Object.fromEntries(['constructor', '__proto__', 'toString', ''].map((name) => [name, HEALTHY]))
+  const { last } = judgedAll([evidenceAt(next, HEALTHY, { statements }), evidenceAt(next + 1, HEALTHY, { statements })], calm, true)
+  assert.deepEqual(
+    Object.entries(last.state.statements)
+      .map(([name, { requests }]) => [name, requests])
+      .slice(1),
+    [
+      ['constructor', 200],
+      ['__proto__', 200],
+      ['toString', 200],
+      ['', 200],
+    ],
+  )
 })
 
 test('the judge is pure: the same state and evidence give the same judgement, and neither is changed', () => {

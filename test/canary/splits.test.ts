@@ -45,6 +45,12 @@ test('they are those of control split at random, request by request', () => {
   })
 })
 
+test('control that stands for a part of a slow request more is shared out to both whole numbers', () => {
+  // One slow of 150 is 1 2/3 of all 250: none of one falls to the canary with 150/250, none of two with 150/250 * 149/249.
+  const [none] = splitChances(100, 1, 150)
+  assert.ok(Math.abs(none! - (0.6 / 3 + ((0.6 * 149) / 249) * (2 / 3))) < 1e-9, String(none))
+})
+
 test('a block’s category rises with the canary’s slow requests and falls with control’s', () => {
   fc.assert(
     fc.property(block, fc.nat(), ({ n, k, m }, some) => {
