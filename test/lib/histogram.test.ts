@@ -6,8 +6,8 @@ import { edgeFrom, Histogram } from '../../src/lib/histogram.ts'
 import { seededRandom } from '../../src/lib/prng.ts'
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000)
-/** From a microsecond to an hour, all sizes alike. */
-const latency = fc.double({ min: -9.9, max: 21.9, noNaN: true }).map((octave) => 2 ** octave)
+/** From four microseconds to a quarter of an hour, all sizes alike. */
+const latency = fc.double({ min: -7.9, max: 19.9, noNaN: true }).map((octave) => 2 ** octave)
 const latencies = fc.array(latency, { maxLength: 200 })
 
 const of = (values: readonly number[]): Histogram => {
@@ -164,7 +164,7 @@ test('as JSON it comes back the same, and what is none is nothing', () => {
 })
 
 test('what is outside the range counts at its edge; what is no latency is refused and counted', () => {
-  const histogram = of([0, 1e-9, 2 ** 22, 1e300])
+  const histogram = of([0, 1e-9, 2 ** 20, 1e300])
   assert.deepEqual([histogram.count, histogram.countAbove(1), histogram.max, histogram.refused], [4, 2, 1e300, 0])
   for (const none of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, -1e-9]) histogram.record(none)
   assert.deepEqual([histogram.count, histogram.refused], [4, 4])
