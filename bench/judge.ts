@@ -2,11 +2,12 @@
 // printed seeds, beside what fixed thresholds and a Mann-Whitney test that is peeked at would have done on the same evidence. Nothing was
 // tuned on the seeds that are reported: those below FIRST_UNSEEN were tuned on, and a report says which were run.
 import { MannWhitneyWatcher, ThresholdWatcher } from './judge/baselines.ts'
-import { type Alarm, JudgeWatcher, type Life, live, type Watcher } from './judge/life.ts'
+import { type Alarm, JudgeWatcher, type Life, live, PromotionWatcher, type Watcher } from './judge/life.ts'
 import { poissonUpper } from './judge/poisson-bound.ts'
 import { sameness } from './judge/sameness.ts'
-import type { Harm, Rates } from './judge/service.ts'
+import { type Harm, NO_HARM, type Rates } from './judge/service.ts'
 import { DAY_S, WORLDS, type WorldName } from './judge/world.ts'
+import { judgeParts } from './judge-parts.ts'
 import { type BenchOptions, type Figure, figure, type Measured, median, peer, quantile } from './measure.ts'
 
 /** Seeds from here on were looked at for reports only. */
@@ -23,6 +24,9 @@ const LATE_S = 7_200
 /** What is not found by then counts as found then. */
 const FOUND_MOST_S = 1_800
 const HOT: Harm = { hotShare: 0.03, errorShare: 0 }
+/** At least half as many requests again over the judge's bound: 0.4 to 0.6 % are over it where nothing is wrong, by the world. */
+const HALF_AGAIN: Harm = { hotShare: 0.003, errorShare: 0 }
+const PROMOTION_MOST_S = 7_200
 const FAILING: Harm = { hotShare: 0, errorShare: 0.049 }
 const SAME_SPANS = 4_000
 
@@ -53,19 +57,23 @@ export async function benchJudge(options: BenchOptions): Promise<Report> {
   const seeds = Array.from({ length: to - from + 1 }, (_, i) => from + i)
   const setting: Setting = { options, world, seeds, aaDays: options.quick ? 1 : DAYS_A_LIFE }
   const found = await delayFigures(setting)
+  const promoted = await promotionFigures(setting)
   const worlds = options.world === null ? await everyWorld(setting) : {}
   const quiet = await quietDays(setting)
+  const parts = await judgeParts(options)
   const same = sameness(from, options.quick ? SAME_SPANS / 10 : SAME_SPANS, ratesOf(50), 2, options.signal)
   return {
     world,
     seeds: { reported: `${from}-${to}`, tunedOn: `1-${FIRST_UNSEEN - 1}`, disjoint: from >= FIRST_UNSEEN },
     figures: {
       ...found.figures,
+      ...promoted.figures,
       ...quiet.figures,
+      ...parts.figures,
       blockDrawsAlike: figure(same.leastChance, 'chance', { atLeast: 0.001 }),
       blockDrawsCompared: figure(same.spans, 'spans'),
     },
-    peers: { ...found.peers, ...quiet.peers },
+    peers: { ...found.peers, ...quiet.peers, ...parts.peers },
     worlds,
   }
 }
@@ -107,6 +115,34 @@ async function delayFigures(setting: Setting): Promise<Measured> {
         [`${name}Errors50MedianS`, peer(failing[name]!.medianS, 's')],
       ]),
     ),
+  }
+}
+
+/** How long proof takes of a canary that is as good as control, and how many are promoted that have half as many slow requests again. */
+async function promotionFigures({ options, world, seeds }: Setting): Promise<Measured> {
+  const seconds = WARM_S + PROMOTION_MOST_S
+  const promotedAt = async (harm: Harm) => {
+    const found: (number | undefined)[] = []
+    for (const seed of seeds) {
+      const life: Life = { world, seed, rates: ratesOf(50), spanS: 1, seconds, onset: { atS: WARM_S, harm } }
+      found.push(live(life, [new PromotionWatcher(WARM_S)], options.signal)[0]?.atS)
+      await breathe()
+    }
+    return found
+  }
+  const good = (await promotedAt(NO_HARM)).map((atS) => (atS ?? seconds) - WARM_S)
+  const bad = (await promotedAt(HALF_AGAIN)).filter((atS) => atS !== undefined).length
+  options.say(
+    `promotion: ${JSON.stringify({ medianS: median(good), p95S: quantile(good, 0.95), halfAgainPromoted: bad, of: seeds.length })}`,
+  )
+  return {
+    figures: {
+      promotion50MedianS: figure(median(good), 's'),
+      promotion50P95S: figure(quantile(good, 0.95), 's'),
+      // E of 20: one in twenty, whenever one looks.
+      halfAgainPromotedShare: figure(bad / seeds.length, 'of lives'),
+    },
+    peers: {},
   }
 }
 

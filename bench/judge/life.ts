@@ -1,5 +1,5 @@
 // Promises: one life of a canary in a world: the judge and what others do, on the same evidence.
-import type { Arms } from '../../src/canary/arm-counts.ts'
+import { type Arms, NO_COUNTS } from '../../src/canary/arm-counts.ts'
 import { type Evidence, FRESH_JUDGE, JUDGE_DEFAULTS, type JudgeConfig, type JudgeState, judge } from '../../src/canary/judge.ts'
 import { seededRandom } from '../../src/lib/prng.ts'
 import { drawArms, drawSpan, type Harm, NO_HARM, type Rates } from './service.ts'
@@ -44,6 +44,31 @@ export function live({ world, seed, rates, spanS, seconds, onset }: Life, watche
     if (atS % 3_600 < spanS) signal.throwIfAborted()
   }
   return alarms
+}
+
+/** The judge's other answer: says once when it would take the next step, with all but the proof itself in place. */
+export class PromotionWatcher implements Watcher {
+  readonly name = 'promotion'
+  readonly #outMs: number
+  #state: JudgeState = FRESH_JUDGE
+  #said = false
+
+  /** Until `outS` there is no canary. */
+  constructor(outS: number) {
+    this.#outMs = outS * 1_000
+  }
+
+  see(arms: Arms, tMs: number, spanMs: number): string | null {
+    if (this.#said) return null
+    const step = tMs > this.#outMs ? 1 : 0
+    const statements = { all: step === 1 ? arms : { canary: NO_COUNTS, control: arms.control } }
+    const evidence: Evidence = { tMs, spanMs, step, statements, parity: { tMs, differences: 0 }, lag: { tMs, ms: 1 }, saturation: [] }
+    const promotion = { ...JUDGE_DEFAULTS.promotion, bakeMs: 0, leastRequests: 0 }
+    const { state, promote, verdicts } = judge(this.#state, evidence, { ...JUDGE_DEFAULTS, promotion })
+    this.#state = state
+    this.#said = promote || verdicts.length > 0
+    return promote ? 'promoted' : null
+  }
 }
 
 export class JudgeWatcher implements Watcher {

@@ -3,15 +3,19 @@
 //
 //   E = mean over r in {.25, .5, .75, 1} of prod over blocks and slow requests of theta(r) / theta(1.5) or (1 - theta(r)) / (1 - theta(1.5))
 //
-// whose mean is at most 1 for every ratio of 1.5 or more (Ville: it reaches 20 with a chance of at most 1/20, whenever one looks). Promote at
-// E >= 20 and with enough requests, the bake time, and parity and lag fresh and in bounds; else hold, with each reason. Pure; the state is
-// plain JSON.
+// whose mean is at most 1 for every ratio of 1.5 or more (Ville: it reaches 20 with a chance of at most 1/20, whenever one looks). Blocks count
+// in which at most a hundredth of both arms' requests is over x0, which is above control's P99. More is trouble that both share: there the arms
+// are alike whatever the canary does at other times, and one burst would be proof enough. Which blocks count depends on how many requests were
+// slow, not on whose they were, so the guarantee stays. Promote at E >= 20 and with enough requests, the bake time, and parity and lag fresh and
+// in bounds; else hold, with each reason. Pure; the state is plain JSON.
 import { coinLogRatio } from './errors.ts'
 import type { JudgedBlock } from './tail.ts'
 
 const REFUTED = 1.5
 const RATIOS = [0.25, 0.5, 0.75, 1]
 export const PROMOTION_LEVEL = 20
+/** Of both arms' requests over x0. */
+const SHARED_TROUBLE = 0.01
 /** E stays a number: e^300 of either sign is proof or none. */
 const MOST_NATS = 300
 
@@ -22,12 +26,12 @@ export interface PromotionTest {
 
 export const FRESH_PROMOTION: PromotionTest = { nats: RATIOS.map(() => 0) }
 
-/** A block without control, or of a control that is gone, is no coin and proves nothing. */
+/** A block without control, or of a control that is gone, is no coin and proves nothing; one of shared trouble neither. */
 export function promotionStep(
   { nats }: PromotionTest,
   { a, n, k, m, frozen }: Pick<JudgedBlock, 'a' | 'n' | 'k' | 'm' | 'frozen'>,
 ): PromotionTest {
-  if (frozen || n === 0 || m === 0) return { nats }
+  if (frozen || n === 0 || m === 0 || a + k > SHARED_TROUBLE * (n + m)) return { nats }
   return {
     nats: nats.map((nat, j) => {
       const next = nat + coinLogRatio(RATIOS[j]!, REFUTED, { e: a, n, f: k, m })

@@ -44,6 +44,12 @@ test('one with half as many slow requests again is promoted in at most one run o
   assert.ok(levelAfter(900, 3, 1).last < 1e-3)
 })
 
+test('a burst that slows both arms alike proves nothing of the canary', () => {
+  let test = FRESH_PROMOTION
+  for (let block = 0; block < 30; block++) test = promotionStep(test, { a: 20, n: 100, k: 180, m: 900, frozen: false })
+  assert.equal(promotionLevel(test), 1)
+})
+
 test('INV-10: silence proves nothing: no traffic, an arm without requests, a control that is gone, blocks without a slow request', () => {
   for (const block of [
     { a: 0, n: 0, k: 5, m: 900, frozen: false },
