@@ -1,6 +1,6 @@
 // The import law of ARCHITECTURE.md. Checked in `npm run lint:layers`, which also asserts how many modules were read: a cruiser
 // that silently reads none would pass every rule.
-const ENGINES = ['gateway', 'commit', 'sync', 'parity', 'flip']
+const ENGINES = ['gateway', 'commit', 'sync', 'parity', 'canary', 'flip']
 const ADAPTERS = ['source', 'targets', 'store']
 const only = (name, from, allowed) => ({
   name,
@@ -18,14 +18,15 @@ module.exports = {
     only('model', 'model', ['lib', 'model']),
     only('wire', 'wire', ['lib', 'model', 'wire']),
     only('sql', 'sql', ['lib', 'model', 'sql']),
-    ...ENGINES.map((engine) => only(`engine-${engine}`, engine, ['lib', 'model', 'wire', 'sql', engine])),
+    ...ENGINES.filter((engine) => engine !== 'canary').map((engine) => only(`engine-${engine}`, engine, ['lib', 'model', 'wire', 'sql', engine])),
+    only('engine-canary', 'canary', ['lib', 'model', 'canary']),
     ...ADAPTERS.map((adapter) => only(`adapter-${adapter}`, adapter, ['lib', 'model', 'wire', adapter])),
     only('app', 'app', ['lib', 'model', 'wire', 'sql', ...ENGINES, ...ADAPTERS, 'app']),
     {
       name: 'no-io-below',
       severity: 'error',
       comment: 'the simulator runs these folders: no sockets, files or processes',
-      from: { path: '^src/(lib|model|wire|commit|sync|flip)/' },
+      from: { path: '^src/(lib|model|wire|commit|sync|canary|flip)/' },
       to: { dependencyTypes: ['core'], pathNot: ['^(node:)?(crypto|buffer|assert|events)$'] },
     },
     { name: 'src-not-tests', severity: 'error', from: { path: '^(src|examples)/' }, to: { path: '^(test|bench)/' } },

@@ -1,9 +1,10 @@
 // Promises: `npm run bench -- NAME`: measures, prints what it measured, and ends with 0 whether or not the goals hold. With --json one
 // object on standard output and nothing else. 2: there is no such bench. Progress goes to standard error.
-import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { benchBackfill } from './backfill.ts'
 import { benchCommit } from './commit.ts'
 import { benchFlip } from './flip.ts'
+import { benchJudge, JUDGE_WORLDS } from './judge.ts'
 import { type BenchOptions, type Figure, type Measured, machine } from './measure.ts'
 import { benchParity } from './parity.ts'
 import { benchSync } from './sync.ts'
@@ -21,6 +22,11 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   sync: { run: benchSync, rounds: 3, about: 'lag of both syncs under load, and the forward rate beside the store’s own' },
   parity: { run: benchParity, rounds: 3, about: 'rows a second of a comparison, beside a plain scan' },
   flip: { run: benchFlip, rounds: 100, about: 'the pause that clients see while 256 slots move, there and back' },
+  judge: {
+    run: benchJudge,
+    rounds: 1,
+    about: 'delay and false rollbacks of the judge in simulated days, beside thresholds and Mann-Whitney',
+  },
 }
 
 const QUICK_ROUNDS = 2
@@ -30,6 +36,8 @@ interface Flags {
   readonly json?: boolean
   readonly quick?: boolean
   readonly rounds?: number
+  readonly seeds?: { readonly from: number; readonly to: number }
+  readonly world?: string
 }
 
 async function main(): Promise<number> {
@@ -43,6 +51,8 @@ async function main(): Promise<number> {
     .option('--json', 'one JSON object on standard output, nothing else')
     .option('--quick', 'a small run: shows that it works')
     .option('--rounds <n>', 'rounds that alternate with the peer', wholeNumber)
+    .option('--seeds <a-b>', 'judge: the seeds of its lives', seedRange)
+    .addOption(new Option('--world <name>', 'judge: the weather').choices(JUDGE_WORLDS))
     .exitOverride()
   try {
     program.parse()
@@ -66,7 +76,14 @@ async function run(name: string, bench: Bench, flags: Flags): Promise<number> {
   process.on('SIGINT', onSignal)
   process.on('SIGTERM', onSignal)
   const say = (text: string) => process.stderr.write(`${text}\n`)
-  const measured = await bench.run({ rounds, quick: flags.quick === true, say, signal: stop.signal })
+  const measured = await bench.run({
+    rounds,
+    quick: flags.quick === true,
+    seeds: flags.seeds ?? null,
+    world: flags.world ?? null,
+    say,
+    signal: stop.signal,
+  })
   const report = { bench: name, machine: machine(), rounds, ...measured }
   process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : table(report))
   return 0
@@ -98,6 +115,12 @@ function wholeNumber(text: string): number {
   const value = Number(text)
   if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('A whole number from 1 on.')
   return value
+}
+
+function seedRange(text: string): { readonly from: number; readonly to: number } {
+  const [, from, to] = /^(\d{1,9})-(\d{1,9})$/.exec(text) ?? []
+  if (from === undefined || Number(from) > Number(to)) throw new InvalidArgumentError('Two whole numbers, as in 20001-20200.')
+  return { from: Number(from), to: Number(to) }
 }
 
 process.exitCode = await main()

@@ -6,6 +6,9 @@ export interface BenchOptions {
   readonly rounds: number
   /** Small sizes: shows that the bench works, not what the machine can do. */
   readonly quick: boolean
+  /** Of a simulated bench; null: its own. */
+  readonly seeds: { readonly from: number; readonly to: number } | null
+  readonly world: string | null
   /** What is being done, for people who wait. */
   readonly say: (text: string) => void
   readonly signal: AbortSignal

@@ -7,6 +7,7 @@ import { demoCommand } from './demo.ts'
 import { finalizeCommand } from './finalize.ts'
 import { gatewayCommand } from './gateway.ts'
 import { initCommand } from './init.ts'
+import { judgeCommand } from './judge.ts'
 import { parityCommand } from './parity.ts'
 import { poisonCommand } from './poison.ts'
 import { readonlyCommand } from './readonly.ts'
@@ -24,6 +25,7 @@ export const COMMANDS: readonly (() => Command)[] = [
   backfillCommand,
   canaryCommand,
   rollbackCommand,
+  judgeCommand,
   readonlyCommand,
   parityCommand,
   poisonCommand,

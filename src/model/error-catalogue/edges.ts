@@ -62,6 +62,31 @@ export const EDGE_ERRORS = {
     message: '{file} cannot be written: {reason}',
     remedy: '{left} Make room or give the right to write there, or name another place, then run the command again.',
   },
+  FILE_UNREADABLE: {
+    kind: 'operator',
+    sqlstate: '58030',
+    message: '{file} cannot be read: {reason}',
+    remedy: 'Nothing was changed. Name another file, or give the right to read it.',
+  },
+  TRACE_INVALID: {
+    kind: 'operator',
+    sqlstate: '22P02',
+    message: '{file} is no trace that can be judged: line {line}: {problem}',
+    remedy:
+      'Nothing was judged. Each line is one request: a JSON object with tMs, arm ("source" or "target"), statement, key, latencyMs and ok; see docs/operating/judge.md.',
+  },
+  EVIDENCE_INVALID: {
+    kind: 'operator',
+    sqlstate: '22P02',
+    message: '{file} is no evidence that can be judged again: line {line}: {problem}',
+    remedy: 'Nothing was judged. Export the evidence again; a file is judged whole or not at all.',
+  },
+  INTERRUPTED_READING: {
+    kind: 'transient',
+    sqlstate: '57014',
+    message: 'stopped before {file} was read to its end',
+    remedy: 'Nothing was changed. What was printed before holds for the part that was read. Run the command again.',
+  },
   MOVE_BLOCKED: {
     kind: 'operator',
     sqlstate: '55000',

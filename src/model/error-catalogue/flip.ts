@@ -8,6 +8,12 @@ export const FLIP_ERRORS = {
     message: 'the flip cannot begin: {checks}',
     remedy: 'Nothing was changed. Mend what each sentence names and run the command again.',
   },
+  RAMP_INVALID: {
+    kind: 'operator',
+    sqlstate: '22023',
+    message: 'the ramp cannot be: {problems}',
+    remedy: 'Nothing was changed. Correct what each sentence names and run the command again.',
+  },
   FLIP_NOTHING_TO_DO: {
     kind: 'operator',
     sqlstate: '55000',

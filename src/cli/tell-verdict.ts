@@ -1,0 +1,40 @@
+// Promises: a verdict as people read it: when, what is done, by which detector, and the numbers that it can be argued with.
+import type { ArmSummary, JudgeVerdict } from '../canary/verdict.ts'
+
+/** Times from here on are of the calendar, in milliseconds since 1970. */
+const CALENDAR_FROM_MS = 1e11
+
+const WOULD: Readonly<Record<JudgeVerdict['act'], string>> = {
+  rollback: 'the traffic would have gone back to PostgreSQL',
+  block: 'the canary would have grown no further',
+  warn: 'somebody would have been told',
+}
+
+/** Several lines. `startMs`: of what was judged. */
+export function tellVerdict({ tMs, act, detector, key, evidence }: JudgeVerdict, startMs: number): string {
+  const about = key ?? evidence.statement
+  const lines = [`${timeOf(tMs, startMs)}: ${act} by ${detector}${about === null ? '' : ` of ${about}`}: ${WOULD[act]}.`]
+  lines.push(`evidence ${evidence.level.toPrecision(3)} of ${evidence.threshold.toPrecision(3)}`)
+  const { x0Ms, blockMs, canaryOver, canaryAll, controlOver, controlAll } = evidence.numbers
+  if (detector === 'tail' && x0Ms !== undefined && blockMs !== undefined) {
+    const over = `${canaryOver} of ${canaryAll} requests of the canary, ${controlOver} of ${controlAll} of control`
+    lines.push(`last block, ${Math.round(blockMs / 1_000)} s: over ${tellMs(x0Ms)} were ${over}`)
+  }
+  const { arms } = evidence
+  // A tail that began just now hardly moves quantiles of the whole step.
+  if (arms !== null) lines.push(`since the step began: canary ${tellArm(arms.canary)}; control ${tellArm(arms.control)}`)
+  return lines.join('\n    ')
+}
+
+function timeOf(tMs: number, startMs: number): string {
+  const into = `${Math.round((tMs - startMs) / 1_000)} s in`
+  return tMs >= CALENDAR_FROM_MS ? `${into} (${new Date(tMs).toISOString()})` : into
+}
+
+function tellArm({ requests, p50Ms, p99Ms }: ArmSummary): string {
+  return `${Math.round(requests)} requests, p50 ${tellMs(p50Ms)}, p99 ${tellMs(p99Ms)}`
+}
+
+function tellMs(ms: number | null): string {
+  return ms === null ? 'unknown' : `${ms.toPrecision(3)} ms`
+}
