@@ -64,7 +64,7 @@ async function backtest(context: CommandContext, file: string, flags: BacktestFl
     `${requests} requests judged (${byArm.source} of PostgreSQL, ${byArm.target} of the target) over ${Math.round(spanMs / 1_000)} s.`,
   )
   for (const [why, count] of Object.entries(skipped))
-    if (count > 0) out.line(`Skipped: ${count} lines, ${SKIPPED[why as keyof typeof skipped]}.`)
+    if (count > 0) out.line(`Skipped: ${count} ${count === 1 ? 'line' : 'lines'}, ${SKIPPED[why as keyof typeof skipped]}.`)
   const rolledBack = run.verdicts.some(({ act }) => act === 'rollback')
   if (!rolledBack) out.line('The traffic would have stayed where it was: no rollback.')
   for (const doubt of doubts) out.line(`But ${doubt}.`)
