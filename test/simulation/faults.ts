@@ -305,9 +305,7 @@ export class Faults {
   #jump(process: Gateway | Controller): void {
     const { kernel } = this.#world
     this.#world.coverage.struck('a clock jumps')
-    const ms = kernel.between(-2_000, 2_000)
-    process.host.wallOffsetMs += ms
-    if (ms < 0) process.host.setBackAt = kernel.now
+    const ms = kernel.jump(process.host, kernel.between(-2_000, 2_000))
     kernel.told(process.name, () => `its wall clock jumps by ${ms.toFixed(0)} ms`)
   }
 

@@ -54,3 +54,16 @@ test('the model: of two inserts that wait for one and the same row to go away, t
   const codes = ended.map((one) => (one.status === 'fulfilled' ? 'committed' : (one.reason as { code?: string }).code))
   assert.deepEqual(codes.sort(), ['23505', 'committed', 'committed'])
 })
+
+test('no machine is set back while its clocks stand still (10368, 6895)', () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const kernel = new Kernel(seed, { traced: false })
+    const [asleep, setBack] = [kernel.host('a'), kernel.host('b')]
+    kernel.suspend(asleep, 800)
+    const jumped = kernel.jump(asleep, -1_500)
+    assert.equal(jumped, asleep.stoodStillMs > 0 ? 1_500 : -1_500)
+    assert.equal(kernel.jump(setBack, -1_500), -1_500)
+    kernel.suspend(setBack, 800)
+    assert.equal(setBack.stoodStillMs, 0)
+  }
+})

@@ -15,8 +15,9 @@ export interface Host {
   /** What its monotonic clock has not counted while it was suspended. */
   stoodStillMs: number
   wallOffsetMs: number
-  /** When its wall clock jumped back last. */
+  /** When its wall clock was set back last, and until when its monotonic clock stood still last. */
   setBackAt: number
+  stoodStillUntil: number
 }
 
 export interface Weather {
@@ -31,6 +32,9 @@ export interface Weather {
 }
 
 const TICK_MS = 0.001
+/** Above what a wall clock jumps by. */
+const CLOCKS_AGREE_MS = 2_000
+const NEVER = { setBackAt: Number.NEGATIVE_INFINITY, stoodStillUntil: Number.NEGATIVE_INFINITY }
 
 export const STORMY: Weather = { lost: 0.002, late: 0.01, lateMs: 700, twice: 0.02, delayMs: 5 }
 export const CALM: Weather = { lost: 0, late: 0, lateMs: 0, twice: 0, delayMs: 3 }
@@ -85,13 +89,26 @@ export class Kernel {
   host(name: string): Host {
     const stormy = this.weather.lost > 0
     const rate = stormy ? this.between(0.97, 1.03) : 1
-    return { name, dead: false, until: 0, rate, stoodStillMs: 0, wallOffsetMs: this.between(-50, 50), setBackAt: Number.NEGATIVE_INFINITY }
+    return { name, dead: false, until: 0, rate, stoodStillMs: 0, wallOffsetMs: this.between(-50, 50), ...NEVER }
   }
 
   suspend(host: Host, ms: number): void {
     host.until = Math.max(host.until, this.now + ms)
     // A suspended machine's monotonic clock stands still; a stopped process's goes on.
-    if (this.chance(0.5)) host.stoodStillMs += ms
+    if (!this.chance(0.5) || this.now < host.setBackAt + CLOCKS_AGREE_MS) return
+    host.stoodStillMs += ms
+    host.stoodStillUntil = Math.max(host.stoodStillUntil, host.until)
+  }
+
+  /**
+   * Its wall clock jumps. Not back while its monotonic clock stands still: of a machine that sleeps, and is set back meanwhile, no clock is
+   * left that tells how long, and no lease survives that.
+   */
+  jump(host: Host, byMs: number): number {
+    const ms = this.now < host.stoodStillUntil + CLOCKS_AGREE_MS ? Math.abs(byMs) : byMs
+    host.wallOffsetMs += ms
+    if (ms < 0) host.setBackAt = this.now
+    return ms
   }
 
   /** On a host: not while it is suspended, never once it is dead. The returned function takes it back. */
