@@ -4,13 +4,14 @@
 // A slow request is often written when it ends, so after quick ones that began later. A second is therefore closed only when a request of
 // REORDER_MS later has come: to skip late lines would be to skip the slow ones.
 import type { ArmCounts, Arms } from '../canary/arm-counts.ts'
+import { MOST_STATEMENTS } from '../canary/judge.ts'
 import { latenciesOf, NO_LATENCIES } from '../canary/latencies.ts'
 import { SwitchbackError } from '../model/errors.ts'
 import type { Owner } from '../model/ids.ts'
 
 export const REORDER_MS = 60_000
 /** Statements told apart; the judge's own limit (canary/judge.ts) leaves room for the rest. */
-export const TRACE_STATEMENTS_MAX = 63
+export const TRACE_STATEMENTS_MAX = MOST_STATEMENTS - 1
 export const OTHER_STATEMENTS = 'all other statements'
 /** So many lines, none of which is a request: this is no trace. */
 const HEADLESS_LINES_MAX = 100

@@ -91,7 +91,7 @@ export const FRESH_JUDGE: JudgeState = {
 
 /** Detectors that share the false alarms, of each statement: tail, errors, error-limit; slo-limit where a bound is set. */
 const METRICS = 3
-const MOST_STATEMENTS = 64
+export const MOST_STATEMENTS = 64
 const OTHER_STATEMENTS = 'all others'
 const MOST_SPAN_MS = 60_000
 /** What a span counts for whose length is no length. */

@@ -1,15 +1,11 @@
 // Promises: how latencies of one arm are told: a count for each 64th of an octave that has any, ascending, as plain JSON. Buckets are the
 // float's exponent and the upper six bits of its mantissa, so that a value is at most 1.6 % above its bucket's floor. Pure.
 
-const BITS_DROPPED = 14
-const float = new Float64Array(1)
-const halves = new Uint32Array(float.buffer)
-/** Which half of a float has the exponent depends on the machine. */
-const UPPER = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1 ? 1 : 0
+import { bucketBits, bucketFloor, LOWEST_EXPONENT, OCTAVES } from '../lib/float-buckets.ts'
 
 /** The same of gateways, controller and evidence files: a few microseconds to a quarter of an hour; what lies outside counts at the ends. */
-const LEAST_MS = 2 ** -8
-const MOST_MS = 2 ** 20
+const LEAST_MS = 2 ** LOWEST_EXPONENT
+const MOST_MS = 2 ** (LOWEST_EXPONENT + OCTAVES)
 
 export interface Latencies {
   /** Ascending. */
@@ -21,8 +17,7 @@ export const NO_LATENCIES: Latencies = { buckets: [], counts: [] }
 
 /** Of a number; NaN has none and must not come here. */
 export function bucketOf(ms: number): number {
-  float[0] = Math.min(MOST_MS, Math.max(LEAST_MS, ms))
-  return halves[UPPER]! >>> BITS_DROPPED
+  return bucketBits(Math.min(MOST_MS, Math.max(LEAST_MS, ms)))
 }
 
 export const LOWEST_BUCKET = bucketOf(LEAST_MS)
@@ -30,9 +25,7 @@ export const HIGHEST_BUCKET = bucketOf(MOST_MS)
 
 /** The least latency that the bucket holds. */
 export function floorMs(bucket: number): number {
-  halves[1 - UPPER] = 0
-  halves[UPPER] = bucket << BITS_DROPPED
-  return float[0]!
+  return bucketFloor(bucket)
 }
 
 /** The first bucket that lies wholly at or above `ms`: what is in it or in a later one has reached `ms` for certain. */

@@ -5,23 +5,14 @@
 // most 1/128, 0.8 %, off any value in it.
 // What lies outside counts in the bucket at the edge. What is no latency (not finite, negative) is refused, and counted as such.
 import { assert } from './assert.ts'
+import { bucketBits, bucketFloor, LOWEST_EXPONENT, OCTAVES, SUB_BUCKETS } from './float-buckets.ts'
 
-/** Of the upper half of a float: bits below the six of the mantissa that count. */
-const BITS_DROPPED = 14
-const SUB_BUCKETS = 64
-const LOWEST_EXPONENT = -8
-const OCTAVES = 28
 const LOWEST = 2 ** LOWEST_EXPONENT
 const HIGHEST = 2 ** (LOWEST_EXPONENT + OCTAVES)
 const BUCKETS = OCTAVES * SUB_BUCKETS
 /** The bits of LOWEST: the bias of a float's exponent is 1023. */
 const FIRST = (LOWEST_EXPONENT + 1_023) * SUB_BUCKETS
 const COUNT_MAX = 0xffff_ffff
-
-const float = new Float64Array(1)
-const halves = new Uint32Array(float.buffer)
-/** Which half of a float has the exponent depends on the machine. */
-const UPPER = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1 ? 1 : 0
 
 /** As JSON: buckets that have any, ascending, by their floats' upper bits (the same number in any process), and the count of each. */
 export interface HistogramPlain {
@@ -42,8 +33,7 @@ export class Histogram {
     let bucket = 0
     if (value >= LOWEST) {
       if (value < HIGHEST) {
-        float[0] = value
-        bucket = (halves[UPPER]! >>> BITS_DROPPED) - FIRST
+        bucket = bucketBits(value) - FIRST
       } else if (value < Number.POSITIVE_INFINITY) bucket = BUCKETS - 1
       else return this.#refuse(1)
     } else if (!(value >= 0)) return this.#refuse(1)
@@ -205,15 +195,13 @@ function bucketFrom(value: number): number {
   if (!(value < HIGHEST)) return BUCKETS - 1
   // The edge bucket begins at zero.
   if (value < LOWEST) return 1
-  float[0] = value
-  const bucket = (halves[UPPER]! >>> BITS_DROPPED) - FIRST
+  const bucket = bucketBits(value) - FIRST
   return Math.min(edge(bucket) < value ? bucket + 1 : bucket, BUCKETS - 1)
 }
 
 /** Lower edge; bucket 0 begins at zero, since what is below the range counts there. */
 function edge(bucket: number): number {
-  if (bucket <= 0) return 0
-  return 2 ** (LOWEST_EXPONENT + Math.floor(bucket / SUB_BUCKETS)) * (1 + (bucket % SUB_BUCKETS) / SUB_BUCKETS)
+  return bucket <= 0 ? 0 : bucketFloor(FIRST + bucket)
 }
 
 /** The last bucket has no upper edge. */

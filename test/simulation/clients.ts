@@ -135,15 +135,15 @@ export class Clients {
 
   /** In calm weather each key takes a write, each through another gateway; the keys of which one was acknowledged, as it comes. */
   eachKeyTakesOne(): ReadonlySet<string> {
-    const { kernel, postgres } = this.#world
+    const { kernel } = this.#world
     const served = new Set<string>()
     const serve = async (key: string, gateway: Gateway) => {
-      const { host, name } = gateway
+      const { host } = gateway
       while (!served.has(key)) {
         await kernel.sleep(host, kernel.between(1, 20))
         let connection: Connection | null = null
         try {
-          connection = await Connection.open(kernel, postgres, host, name)
+          connection = await this.#connect(gateway)
           if ((await this.#alone(gateway, connection, key, { [kernel.oneOf(POT_NAMES)]: 0 })) === 'acked') served.add(key)
         } catch (error) {
           // It may be cut by what came before the weather was calm.
