@@ -17,6 +17,7 @@ import { createJobs } from '../store/jobs.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
 import { frozenSlots } from '../store/violations.ts'
 import type { DrainResult } from '../sync/reverse-drain.ts'
+import { REVERSE_LIMITS } from '../sync/reverse-parts.ts'
 import { debtSentences } from './debts.ts'
 import { openSource } from './open-parts.ts'
 import type { Syncs } from './syncs.ts'
@@ -46,6 +47,8 @@ export async function finalize(parts: FinalizeParts, signal: AbortSignal): Promi
   await allAcked(parts, signal)
   const leases = await allAcked(parts, signal)
   const drained = await drainAll(syncs, slots, leases, 'FINALIZE_INCOMPLETE', signal)
+  // Which buckets are left is read from the positions: a leader that dies from here on leaves a successor that knows them all.
+  if (!(await syncs.reverse.positionsSaved())) throw new SwitchbackError('FINALIZE_INCOMPLETE', { checks: ['The reverse sync has ended.'] })
   await guardFinal(workspace.admin, workspace.mapping)
   await control.journal('finalize', { slots: slots.length })
   parts.onFinal()
@@ -105,13 +108,13 @@ async function checkReady({ control, workspace }: FinalizeParts): Promise<void> 
   if (checks.length > 0) throw new SwitchbackError('FINALIZE_NOT_READY', { checks })
 }
 
-/** Idempotent. Entries that a trim has not reached yet lie in the last bucket of an outbox. */
+/** Idempotent. What a trim has not reached yet lies in the last buckets of an outbox. */
 async function dropWayBack(workspace: Workspace, target: Target): Promise<void> {
   await openSource(workspace).dropSlot()
   const outboxes = await workspace.session.query('select slot_group, lease, sequence from switchback.position where sequence > 0')
   for (const row of outboxes) {
     const last = bucketOf(Number(row['sequence']) + 1)
-    for (let bucket = Math.max(0, last - 1); bucket <= last; bucket++)
+    for (let bucket = Math.max(0, last - REVERSE_LIMITS.bucketsDeletedAgainMax); bucket <= last; bucket++)
       await target.deleteBucket({ group: Number(row['slot_group']), lease: row['lease']! }, bucket)
   }
   await workspace.session.query('delete from switchback.position')
