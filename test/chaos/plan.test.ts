@@ -4,6 +4,7 @@ import { seededRandom } from '../../src/lib/prng.ts'
 import { type Event, planRound } from './plan.ts'
 import { POINTS, type Role } from './points.ts'
 import { LINE_FAULTS } from './proxy.ts'
+import { isWritten } from './round.ts'
 
 const OPTIONS = { kills: 12, lines: 3, stops: 1 }
 const planOf = (seed: number) => planRound(seededRandom(seed), OPTIONS)
@@ -41,4 +42,10 @@ test('every point, victim, line and fault comes up', () => {
     event.kind === 'break line' || event.kind === 'kill command' ? [] : [`${event.kind} ${event.who}`],
   )
   assert.equal(new Set(victims).size, 8)
+})
+
+test('recovery is seen by writes that are sent: slots that have no account show none (seed 7001)', () => {
+  assert.equal(isWritten(new Set([4088, 4089, 4090, 4091])), false)
+  assert.equal(isWritten(new Set()), false)
+  assert.equal(isWritten(new Set(Array.from({ length: 4096 }, (_, slot) => slot))), true)
 })
