@@ -89,6 +89,9 @@ export const FRESH_JUDGE: JudgeState = {
   rolledBack: null,
 }
 
+/** Why nothing is promoted while nothing is on the target: all that holds then, as long as the gateways tell of control. */
+export const NO_CANARY = 'no canary is out'
+
 /** Detectors that share the false alarms, of each statement: tail, errors, error-limit; slo-limit where a bound is set. */
 const METRICS = 3
 export const MOST_STATEMENTS = 64
@@ -115,7 +118,7 @@ export function judge(before: JudgeState, evidence: Evidence, config: JudgeConfi
   const arms = grouped(stepped.statements, evidence.statements!)
   const state: JudgeState = { ...stepped, lastMs, statements: allStepped(stepped.statements, arms, evidence.spanMs, config) }
   const canaryRequests = Object.values(arms).reduce((sum, { canary }) => sum + canary.requests, 0)
-  if (state.step === 0) return judgement(state, [], ['no canary is out'])
+  if (state.step === 0) return judgement(state, [], [NO_CANARY])
   if (canaryRequests === 0) return silent(state, evidence, 'the canary has no traffic', config)
   return judged({ ...state, silentMs: 0, bakedMs: state.bakedMs + evidence.spanMs }, evidence, config)
 }
@@ -191,7 +194,7 @@ export function thresholdOf(
 
 /** Evidence of a canary that is out is missing. What a statement has gathered so far stays as it is. */
 function silent(before: JudgeState, evidence: Evidence, because: string, config: JudgeConfig): Judgement {
-  if (before.step === 0) return judgement({ ...before, silentMs: 0 }, [], [because, 'no canary is out'])
+  if (before.step === 0) return judgement({ ...before, silentMs: 0 }, [], [because, NO_CANARY])
   const { spanMs, tMs } = evidence
   const silentMs = before.silentMs + (isSpan(spanMs) ? spanMs : NOMINAL_SPAN_MS)
   const state = { ...before, silentMs }

@@ -95,6 +95,7 @@ const NO_ROOM = 'Nothing was changed by the statement that was refused. Make roo
 const INCONCLUSIVE: ReadonlySet<ErrorCode> = new Set([
   'INTERRUPTED',
   'INTERRUPTED_BACKFILL',
+  'INTERRUPTED_RAMP',
   'INTERRUPTED_READING',
   'INTERRUPTED_RECONCILE',
   'INTERRUPTED_SWEEP',

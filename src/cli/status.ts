@@ -51,6 +51,7 @@ function tellStatus(status: Status): string[] {
           `Forward sync: ${backfill.because === null ? `${text(syncs['forwardLagMs'])} ms behind` : `STOPPED, ${backfill.because}`}. Reverse sync: ${text(syncs['reverseLagMs'])} ms behind, ${text(syncs['reverseUnsettled'])} entries not settled.`,
         ]),
     ...status.jobs.map((job) => `Job ${job.id}: ${job.order}, ${job.state}.`),
+    ...(status.ramp === null ? [] : [rampLine(status.ramp)]),
     ...status.openFlips.map((flip) => `Flip ${flip.id} to the ${flip.to}: ${flip.state}, ${flip.slots} slots.`),
     ...status.lastFlips.slice(0, 1).map(lastFlip),
     ...status.poison.map(
@@ -72,6 +73,12 @@ function tellStatus(status: Status): string[] {
     ),
     status.readyForCanary ? 'Ready for a canary.' : `Not ready for a canary: ${status.notReadyBecause.join(' ')}`,
   ]
+}
+
+function rampLine({ id, state, step, steps, percent, heldBecause, because }: NonNullable<Status['ramp']>): string {
+  const at = step === 0 ? '' : `, step ${step} of ${steps} (${percent} %)`
+  const why = because === null ? heldBecause.join('; ') : because
+  return `Ramp ${id}: ${state}${at}${why === '' ? '' : `: ${why}`}.`
 }
 
 function lastFlip({ to, state, slots, startedAt, parked }: FlipEnded): string {

@@ -64,6 +64,17 @@ export interface MigrationConfig {
     readonly slotsPerFlip?: number
   }
   readonly lease?: { readonly lengthMs?: number; readonly renewMs?: number; readonly marginRatio?: number }
+  /** What `canary run` does where it is given no plan. */
+  readonly ramp?: {
+    /** Shares of all requests, each larger than the one before, and how long each is out, at the least, before the next may come. */
+    readonly steps?: readonly { readonly percent: number; readonly bakeMs: number }[]
+    /** How far hot keys may bring a step's key-frequency profile from production's: 0 to 1, the share of its requests that would have to be others. 0.1 by default. */
+    readonly distanceMax?: number
+    /** A step has at most so many times its share of the requests: 1 to 2, 1.25 by default. */
+    readonly overshootMax?: number
+    /** How long the traffic is observed before the first step; the slots are chosen by it. 600 000 by default. */
+    readonly observeMs?: number
+  }
   readonly invariants?: readonly BusinessInvariant[]
   /** Path of the Ed25519 private key that signs certificates; made by `init` with mode 0600. */
   readonly signingKeyFile?: string

@@ -32,6 +32,7 @@ export interface MoveOptions {
   readonly lease?: MigrationConfig['lease']
   readonly source?: Omit<MigrationConfig['source'], 'urlEnv'>
   readonly controller?: MigrationConfig['controller']
+  readonly ramp?: MigrationConfig['ramp']
   /** On the line to the target; the test's own hands on `Move.target.target` are not behind it. */
   readonly faults?: FaultHook
 }
@@ -176,6 +177,7 @@ function configure(options: MoveOptions, of: { readonly migration: string; reado
     controller: { port: 0, ...options.controller },
     ...(options.gateway === undefined ? {} : { gateway: options.gateway }),
     ...(options.lease === undefined ? {} : { lease: options.lease }),
+    ...(options.ramp === undefined ? {} : { ramp: options.ramp }),
   }
   writeFileSync(path, `export default ${JSON.stringify(config)}\n`)
   return path
