@@ -16,7 +16,7 @@ export interface RampLook {
   readonly otherOrders: readonly number[]
   readonly onTarget: ReadonlySet<SlotId>
   readonly judge: JudgeNow
-  /** Requests that the gateways have told this leader of. */
+  /** Requests that the gateways have told this leader of; looked at while it observes. */
   readonly requests: number
   /** As far as this leader has observed: its profile began with it. */
   readonly observedMs: number

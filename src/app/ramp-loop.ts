@@ -66,7 +66,8 @@ async function lookAt({ jobs, judge, measurements, view }: RampParts, ramp: Ramp
   const onTarget = new Set<SlotId>()
   for (const { slot, owner } of (await view()).rows()) if (owner === 'target') onTarget.add(slot)
   let requests = 0
-  for (const count of measurements.profile().slots.values()) requests += count
+  // Adding it up costs something, and it is asked for nowhere else.
+  if (ramp.state === 'observing') for (const count of measurements.profile().slots.values()) requests += count
   return {
     ramp,
     otherOrders: open.map(({ id }) => id).filter((id) => id !== ramp.job?.id),
