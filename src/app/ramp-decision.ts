@@ -127,10 +127,10 @@ function slotsUpTo({ steps }: RampPlan, step: number): readonly SlotId[] {
   return steps.slice(0, step + 1).flatMap(({ adds }) => adds)
 }
 
-export function verdictSentence({ detector, key, evidence }: JudgeVerdict): string {
+/** As the verdict's own transaction says it (store/schema-judge.ts). */
+function verdictSentence({ detector, key, evidence }: JudgeVerdict): string {
   const about = key ?? evidence.statement
-  const level = `${evidence.level.toPrecision(3)} of ${evidence.threshold.toPrecision(3)}`
-  return `the judge turned the traffic back: ${detector}${about === null ? '' : ` of ${about}`}, evidence ${level}`
+  return `the judge turned the traffic back: ${detector}${about === null ? '' : ` of ${about}`}`
 }
 
 function underWay(orders: readonly number[]): string {

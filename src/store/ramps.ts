@@ -66,6 +66,8 @@ export interface Ramps<Config, Plan> {
   plan(id: number, token: number, plan: Plan, step: number): Promise<void>
   tell(id: number, token: number, told: Pick<Ramp<Config, Plan>, 'observedMs' | 'bakedMs' | 'heldBecause'>): Promise<void>
   end(id: number, token: number, end: { readonly state: RampState; readonly because: string | null }): Promise<void>
+  /** Whichever is open, by whoever may say so. */
+  endOpen(state: RampState, because: string): Promise<void>
   /** Of one that no leader has taken up. False: one has. */
   withdraw(id: number, because: string): Promise<boolean>
 }
@@ -134,6 +136,9 @@ export function createRamps<Config, Plan>(session: Session): Ramps<Config, Plan>
         JSON.stringify(heldBecause),
       ]),
     end: (id, token, { state, because }) => act(id, token, 'state = $3, because = $4, ended_at = clock_timestamp()', [state, because]),
+    async endOpen(state, because) {
+      await session.query('select switchback.end_ramp($1, $2)', [state, because])
+    },
     async withdraw(id, because) {
       const rows = await session.query(
         `update switchback.ramp set state = 'stopped', because = $2, ended_at = clock_timestamp()

@@ -140,7 +140,7 @@ test('a verdict, an order that failed, and slots that went back end a ramp, each
   assert.deepEqual(decideRamp(look({ judge: { ...JUDGE, rolledBack: VERDICT } })), {
     act: 'end',
     state: 'rolled back',
-    because: 'the judge turned the traffic back: tail of select x, evidence 2.00e+6 of 1.00e+6',
+    because: 'the judge turned the traffic back: tail of select x',
   })
   for (const state of ['failed', 'held'] as const)
     assert.deepEqual(decideRamp(look({ ramp: row({ job: job({ state, because: 'lag' }) }) })), {

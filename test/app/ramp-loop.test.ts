@@ -127,7 +127,7 @@ test('INV-10: without a request that a gateway has told of no first step is take
   assert.ok((await world.carryOut(leader)).length > 0)
 })
 
-test('a new leader goes on at the step and the bake time of the old one; what it has to observe it observes itself', async () => {
+test('a new leader goes on at the step and the bake time of the old one; what it has to observe it observes itself (faults.md 4)', async () => {
   await using world = await loopWorld()
   const { ramps, said } = world
   const old = await world.leader()

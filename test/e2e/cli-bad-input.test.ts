@@ -274,6 +274,14 @@ describe('a command line or a configuration that makes no sense', () => {
       await refusedJson(at, ended, 'SELECTION_INVALID', /slots|share|one of/, left)
     }
     await refusedJson(at, await at.run(['canary', 'start', '--key', 'abc', '--json']), 'KEY_INVALID', /"abc"/, left)
+    for (const [plan, says] of [
+      ['5%,1%', /step 2 \(1 %\) is not larger/],
+      ['5%:soon', /"5%:soon" is no step/],
+      ['101%', /step 1 has 101 %/],
+    ] as const)
+      for (const more of [[], ['--dry-run']])
+        await refusedJson(at, await at.run(['canary', 'run', plan, ...more, '--json']), 'RAMP_INVALID', says, left)
+    await refusedJson(at, await at.run(['canary', 'run', 'none.json', '--json']), 'FILE_UNREADABLE', /none\.json/, left)
     await refusedJson(at, await at.run(['rollback', '--slots', 'x', '--json']), 'SELECTION_INVALID', /"x"/, left)
     await refusedJson(at, await at.run(['uninstall', '--confirm', 'other', '--json']), 'CONFIRM_MISMATCH', /other/, left)
   })
@@ -325,6 +333,7 @@ const RUN_ELSEWHERE = new Set([
     'gateway',
     'controller',
     'backfill',
+    'canary run',
     'canary start',
     'canary advance',
     'rollback',
