@@ -1,7 +1,9 @@
 // Promises: `switchback canary run [PLAN]`: a ramp is given to the controller and followed; with --dry-run the slots that it would choose.
 import { followRamp, orderRamp, previewRamp } from '../app/follow-ramp.ts'
+import { judgeSettings } from '../app/judge-settings.ts'
 import type { RampRow } from '../app/ramp-decision.ts'
 import { openWorkspace } from '../app/workspace.ts'
+import { SwitchbackError } from '../model/errors.ts'
 import type { CommandContext } from './command.ts'
 import type { ExitCode } from './output.ts'
 import { rampPlan } from './ramp-plan.ts'
@@ -25,6 +27,7 @@ export async function runRamp(context: CommandContext, plan: string | undefined,
       out.result({ ok: true, dryRun: true, requests, profileAgeMs, moved, ...previewResult(preview.plan) })
       return 0
     }
+    if (!judgeSettings(workspace.config).enabled) throw new SwitchbackError('RAMP_WITHOUT_JUDGE', {})
     const id = await orderRamp(workspace.session, settings, plan !== undefined)
     let before: RampRow | null = null
     const ramp = await followRamp(

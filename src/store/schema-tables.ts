@@ -3,6 +3,7 @@
 
 import { BACKFILL_UPGRADE } from './schema-backfill.ts'
 import { DEBT_UPGRADE } from './schema-debt.ts'
+import { JUDGE_UPGRADE } from './schema-judge.ts'
 import { PARKED_TABLE } from './schema-parked.ts'
 import { PROBE_TABLES } from './schema-probe.ts'
 import { RAMP_TABLES } from './schema-ramp.ts'
@@ -170,4 +171,5 @@ comment on table switchback.poison is 'Aggregates whose next target transaction 
 drop function if exists switchback.view_since(bigint);`,
   DEBT_UPGRADE,
   RAMP_TABLES,
+  JUDGE_UPGRADE,
 ]

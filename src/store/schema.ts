@@ -10,6 +10,7 @@ import { DIGEST_FUNCTIONS } from './schema-digests.ts'
 import { FLIP_FUNCTIONS } from './schema-flips.ts'
 import { CONTROL_FUNCTIONS } from './schema-functions.ts'
 import { IDENTITY_FUNCTIONS, IDENTITY_GRANTS } from './schema-identity.ts'
+import { JUDGE_FUNCTIONS } from './schema-judge.ts'
 import { PARKED_FUNCTIONS } from './schema-parked.ts'
 import { RAMP_FUNCTIONS } from './schema-ramp.ts'
 import { UPGRADES } from './schema-tables.ts'
@@ -34,7 +35,8 @@ export async function installControl(client: pg.ClientBase, options: { readonly 
         PARKED_FUNCTIONS +
         IDENTITY_FUNCTIONS +
         DEBT_FUNCTIONS +
-        RAMP_FUNCTIONS,
+        RAMP_FUNCTIONS +
+        JUDGE_FUNCTIONS,
     )
     await client.query(`revoke all on all functions in schema switchback from public; ${IDENTITY_GRANTS}`)
     if (version === null) await seed(client, mapping)

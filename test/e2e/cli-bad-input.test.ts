@@ -286,6 +286,14 @@ describe('a command line or a configuration that makes no sense', () => {
     await refusedJson(at, await at.run(['uninstall', '--confirm', 'other', '--json']), 'CONFIRM_MISMATCH', /other/, left)
   })
 
+  test('a ramp, which goes on by the word of the judge alone, needs the judge', async () => {
+    await using at = await place(ACCOUNTS, { more: 'judge: { enabled: false }' })
+    assert.equal((await at.run(['init'])).exitCode, 0)
+    const left = await at.left()
+    await refusedJson(at, await at.run(['canary', 'run', '--json']), 'RAMP_WITHOUT_JUDGE', /judge\.enabled is false/, left)
+    assert.equal((await at.run(['canary', 'run', '--dry-run', '--json'])).exitCode, 0)
+  })
+
   test('no configuration, a broken one, one with an unknown field, one with a secret in it', async () => {
     await using none = await place(ACCOUNTS, { config: null })
     await refusedJson(none, await none.run(['status', '--json']), 'CONFIG_MISSING', /switchback\.config\.ts/)
