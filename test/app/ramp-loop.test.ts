@@ -145,15 +145,19 @@ test('a new leader goes on at the step and the bake time of the old one; what it
   }, 'the new one begins to observe')
   const slots = await world.carryOut(young)
   said.judge = { ...NOTHING_OUT, step: slots.length, promote: true, holds: [] }
-  const baked = await eventually(async () => (await ramps.read(id)).bakedMs || undefined, 'it bakes')
+  await eventually(async () => (await ramps.read(id)).bakedMs > 1_000, 'it bakes')
   await endYoung()
   await young.close()
+  const { bakedMs: baked } = await ramps.read(id)
   const third = await eventually(() => world.leader().catch(() => undefined), 'a third one leads')
   world.lead(third)
+  let begunAnew = false
   const later = await eventually(async () => {
     const ramp = await ramps.read(id)
+    if (ramp.bakedMs < baked) begunAnew = true
     return ramp.bakedMs > baked + 500 && ramp
   }, 'it goes on to bake')
+  assert.equal(begunAnew, false)
   assert.deepEqual([later.state, later.step, later.plan!.steps[0]!.adds], ['running', 0, slots])
 })
 
