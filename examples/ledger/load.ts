@@ -4,6 +4,7 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { Journal, type Outcome } from './journal.ts'
+import { type Steering, steeredPicker } from './steering.ts'
 import { zipfPicker } from './zipf.ts'
 
 export interface LoadOptions {
@@ -58,6 +59,8 @@ export const NOTHING_COUNTED: Readonly<LoadCounts> = {
 
 export interface Load {
   readonly counts: Readonly<LoadCounts>
+  /** From the next arrival on. */
+  steer(steering: Steering): void
   /** Stops new arrivals and waits until each operation in flight has its outcome. */
   stop(): Promise<void>
 }
@@ -72,7 +75,8 @@ const RETRY = new Set(['40001', '40P01', '55P03', '57P01', '57P03', '53300', '08
 
 export function startLoad(options: LoadOptions, onSample: (sample: LoadSample) => void): Load {
   const random = mulberry32(options.seed)
-  const pick = zipfPicker(options.accounts, options.zipf, random)
+  const plain = zipfPicker(options.accounts, options.zipf, random)
+  let pick = plain
   const pool = new Connections(options)
   const journal = new Journal(options.journalPath)
   const counts: LoadCounts = { ...NOTHING_COUNTED }
@@ -97,6 +101,9 @@ export function startLoad(options: LoadOptions, onSample: (sample: LoadSample) =
   arrive()
   return {
     counts,
+    steer(steering) {
+      pick = steeredPicker(plain, steering, random)
+    },
     async stop() {
       stopped = true
       if (counts.inFlight > 0) await new Promise<void>((resolve) => idle.push(resolve))

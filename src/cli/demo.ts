@@ -20,7 +20,8 @@ export function demoCommand(): Command {
     .option('--kill <n>', 'kill -9 so many times a randomly chosen controller or gateway', wholeNumber(0, 20), 0)
     .option('--seed <n>', 'of every random choice; printed at the start', wholeNumber(0, 2 ** 31))
   return handled(cmd, async ({ out, signal }, flags: DemoFlags) => {
-    const { DemoFailed, runDemo } = await import('../../examples/ledger/demo.ts')
+    const { runDemo } = await import('../../examples/ledger/demo.ts')
+    const { DemoFailed } = await import('../../examples/ledger/stage.ts')
     const { tellReport } = await import('../../examples/ledger/tell.ts')
     const seed = flags.seed ?? Math.floor(Math.random() * 2 ** 31)
     out.line(`Switchback's main job on this machine. Seed ${seed}. Ctrl-C ends it and cleans up.`)
