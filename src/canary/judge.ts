@@ -2,6 +2,7 @@
 // is plain JSON, and so the same evidence gives the same verdict live, after a controller's restart, in `judge recheck` and in a backtest.
 // INV-10: evidence that is missing, broken or out of time holds, and says so; with a canary out it holds for a bounded time, then goes back.
 // A rollback is the last word: nothing but control is looked at any more until a person starts the canary again (`startedAgain`).
+import { MEASURED_LABELS_MAX, OTHER_STATEMENTS } from '../model/measured.ts'
 import { type Arms, mergeCounts, NO_COUNTS, unusableBecause } from './arm-counts.ts'
 import { type PromotionConfig, promotionHolds, promotionLevel, type Standing } from './promotion.ts'
 import {
@@ -91,8 +92,7 @@ export const FRESH_JUDGE: JudgeState = {
 
 /** Detectors that share the false alarms, of each statement: tail, errors, error-limit; slo-limit where a bound is set. */
 const METRICS = 3
-export const MOST_STATEMENTS = 64
-const OTHER_STATEMENTS = 'all others'
+export const MOST_STATEMENTS = MEASURED_LABELS_MAX
 const MOST_SPAN_MS = 60_000
 /** What a span counts for whose length is no length. */
 const NOMINAL_SPAN_MS = 1_000

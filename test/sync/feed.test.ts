@@ -51,7 +51,7 @@ const message: fc.Arbitrary<FeedMessage> = fc.oneof(
   fc.record({ type: fc.constant('settled' as const), entries: fc.array(entry, { maxLength: 5 }) }),
   fc.record({ type: fc.constant('toldAll' as const), lease: text, copiesDropped: count }),
   fc.record({ type: fc.constant('positions' as const), positions: fc.array(fc.record({ group: count, lease: text, sequence: count })) }),
-  fc.record({ type: fc.constant('welcome' as const), protocol: count, token: count }),
+  fc.record({ type: fc.constant('welcome' as const), protocol: count, token: count, measures: fc.boolean() }),
 )
 
 test('messages come back as they were sent, however the bytes are cut', () => {
