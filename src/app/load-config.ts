@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { createJiti } from 'jiti'
 import { z } from 'zod'
 import { SwitchbackError } from '../model/errors.ts'
-import type { GatewayLimits, MigrationConfig } from '../model/migration.ts'
+import type { GatewayLimits, JudgeOptions, MigrationConfig } from '../model/migration.ts'
 
 export const CONFIG_FILE = 'switchback.config.ts'
 
@@ -49,6 +49,36 @@ const limits = z
     loginTimeoutMs: positive,
     commitDeadlineMs: positive,
   } satisfies Record<keyof GatewayLimits, z.ZodNumber>)
+  .partial()
+
+const DAY_MS = 86_400_000
+/** Below this, a gateway that restarts would be silence. */
+const SILENCE_LEAST_MS = 2_000
+
+const judge = z
+  .strictObject({
+    enabled: z.boolean(),
+    sloMs: z.number().positive().max(DAY_MS),
+    errorShare: z.number().gt(0).lt(1, 'must be a share, below 1'),
+    silenceMs: z.number().int().min(SILENCE_LEAST_MS).max(DAY_MS),
+    stepsPerFalseAlarm: z.number().min(100).max(1e12),
+    showKeys: z.boolean(),
+    growth: z.number().min(0.1).max(1_000),
+    evidenceFilesMax: positive.max(1_000),
+    promotion: z
+      .strictObject({
+        bakeMs: z
+          .number()
+          .int()
+          .min(0)
+          .max(30 * DAY_MS),
+        leastRequests: positive,
+        parityFreshMs: z.number().int().min(SILENCE_LEAST_MS),
+        lagFreshMs: z.number().int().min(SILENCE_LEAST_MS, 'must be at least 2000: the lag is looked at once a second'),
+        lagMostMs: z.number().min(0),
+      } satisfies Record<keyof NonNullable<JudgeOptions['promotion']>, z.ZodNumber>)
+      .partial(),
+  } satisfies Record<keyof JudgeOptions, z.ZodType>)
   .partial()
 
 const schema = z.strictObject({
@@ -95,6 +125,7 @@ const schema = z.strictObject({
     .strictObject({ lengthMs: positive, renewMs: positive, marginRatio: z.number().min(0).max(1) })
     .partial()
     .optional(),
+  judge: judge.optional(),
   invariants: z.array(z.strictObject({ name: z.string().min(1), violations: z.string().min(1) })).optional(),
   signingKeyFile: z.string().min(1).optional(),
 })

@@ -57,7 +57,7 @@ async function comparedInTries(
 /** Until the signal aborts. `onDrift` is told once of each row that stands still and differs. */
 export async function checkRecentRows(
   parts: VerifyParts,
-  options: { readonly clock: Clock; readonly onDrift: (text: string) => void; readonly onFailed: (error: unknown) => void },
+  options: { readonly clock: Clock; readonly onDrift: (text: string, row: RecentRow) => void; readonly onFailed: (error: unknown) => void },
   signal: AbortSignal,
 ): Promise<void> {
   let suspects = new Map<number, { readonly text: string; readonly looks: number }>()
@@ -70,7 +70,7 @@ export async function checkRecentRows(
         const text = describe(row)
         const before = suspects.get(row.row.change)
         const looks = before?.text === text ? before.looks + 1 : 1
-        if (looks === DRIFT_LOOKS) options.onDrift(text)
+        if (looks === DRIFT_LOOKS) options.onDrift(text, row.row)
         next.set(row.row.change, { text, looks })
       }
       suspects = next

@@ -94,11 +94,17 @@ export function levelsOf(statement: string, state: StatementState): Level[] {
   ]
 }
 
+/** Since the step began. */
+export function armsOf({ quantile }: StatementState): NonNullable<VerdictEvidence['arms']> {
+  return { canary: armSummary(quantile.canary), control: armSummary(quantile.control) }
+}
+
 /** What a report says of the arms and of what each detector saw last. */
-export function summaryOf({ tail, quantile, last }: StatementState): Pick<VerdictEvidence, 'arms' | 'numbers' | 'quantileTest'> {
+export function summaryOf(state: StatementState): Pick<VerdictEvidence, 'arms' | 'numbers' | 'quantileTest'> {
+  const { tail, quantile, last } = state
   const block = tail.last
   return {
-    arms: { canary: armSummary(quantile.canary), control: armSummary(quantile.control) },
+    arms: armsOf(state),
     numbers: {
       ...(block === null
         ? {}

@@ -64,9 +64,42 @@ export interface MigrationConfig {
     readonly slotsPerFlip?: number
   }
   readonly lease?: { readonly lengthMs?: number; readonly renewMs?: number; readonly marginRatio?: number }
+  readonly judge?: JudgeOptions
   readonly invariants?: readonly BusinessInvariant[]
   /** Path of the Ed25519 private key that signs certificates; made by `init` with mode 0600. */
   readonly signingKeyFile?: string
+}
+
+/** What the judge of a canary goes by (docs/operating/judge.md). */
+export interface JudgeOptions {
+  /** Without a judge nothing goes back by itself, and no ramp goes on. True by default. */
+  readonly enabled?: boolean
+  /** Latency that is no regression, however much faster PostgreSQL is. None by default. */
+  readonly sloMs?: number
+  /** Of the canary's requests that may fail. 0.005 by default. */
+  readonly errorShare?: number
+  /** So long without evidence of a canary that is out, and it goes back. 60 000 by default. */
+  readonly silenceMs?: number
+  /** Mean number of steps to a false alarm, of all detectors together. 1 000 000 by default. */
+  readonly stepsPerFalseAlarm?: number
+  /** Hot keys by name instead of pseudonyms, wherever a person or a file sees them. False by default. */
+  readonly showKeys?: boolean
+  /** Growth of the load that saturation is asked for; 1, the default, is today's. */
+  readonly growth?: number
+  /** Rollbacks whose evidence is kept. 20 by default. */
+  readonly evidenceFilesMax?: number
+  readonly promotion?: {
+    /** A step is out for so long before the next. 600 000 by default. */
+    readonly bakeMs?: number
+    /** Requests of the canary in it. 10 000 by default. */
+    readonly leastRequests?: number
+    /** How old the last comparison of both stores may be. 600 000 by default. */
+    readonly parityFreshMs?: number
+    /** How old what is known of the reverse sync's lag may be. 10 000 by default. */
+    readonly lagFreshMs?: number
+    /** How far the reverse sync may be behind. 1 000 by default. */
+    readonly lagMostMs?: number
+  }
 }
 
 export interface GatewayLimits {

@@ -6,7 +6,16 @@ import type { Owner, SlotId } from '../model/ids.ts'
 import type { Session, TextRow } from './session.ts'
 
 export type JobArguments =
-  | { readonly kind: 'move'; readonly to: Owner; readonly slots: readonly SlotId[]; readonly readOnlyFirst: boolean }
+  | {
+      readonly kind: 'move'
+      readonly to: Owner
+      readonly slots: readonly SlotId[]
+      readonly readOnlyFirst: boolean
+      /** Absent: a person, by a command. */
+      readonly by?: 'judge' | 'ramp'
+      /** The judge's, which it carries out. */
+      readonly verdict?: number
+    }
   | { readonly kind: 'read_only'; readonly on: boolean; readonly slots: readonly SlotId[] | null }
   | { readonly kind: 'finalize' }
 

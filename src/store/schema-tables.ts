@@ -3,6 +3,7 @@
 
 import { BACKFILL_UPGRADE } from './schema-backfill.ts'
 import { DEBT_UPGRADE } from './schema-debt.ts'
+import { JUDGE_UPGRADE } from './schema-judge.ts'
 import { PARKED_TABLE } from './schema-parked.ts'
 import { PROBE_TABLES } from './schema-probe.ts'
 import { WORK_TABLES } from './schema-work.ts'
@@ -168,4 +169,5 @@ comment on table switchback.poison is 'Aggregates whose next target transaction 
   `drop function if exists switchback.renew(text, bigint);
 drop function if exists switchback.view_since(bigint);`,
   DEBT_UPGRADE,
+  JUDGE_UPGRADE,
 ]

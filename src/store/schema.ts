@@ -10,6 +10,7 @@ import { DIGEST_FUNCTIONS } from './schema-digests.ts'
 import { FLIP_FUNCTIONS } from './schema-flips.ts'
 import { CONTROL_FUNCTIONS } from './schema-functions.ts'
 import { IDENTITY_FUNCTIONS, IDENTITY_GRANTS } from './schema-identity.ts'
+import { JUDGE_FUNCTIONS } from './schema-judge.ts'
 import { PARKED_FUNCTIONS } from './schema-parked.ts'
 import { UPGRADES } from './schema-tables.ts'
 
@@ -26,7 +27,14 @@ export async function installControl(client: pg.ClientBase, options: { readonly 
     else if (version > UPGRADES.length) throw new SwitchbackError('CONTROL_NEWER', { found: version, known: UPGRADES.length })
     for (const upgrade of UPGRADES.slice(version ?? 0)) await client.query(upgrade)
     await client.query(
-      DIGEST_FUNCTIONS + CONTROL_FUNCTIONS + FLIP_FUNCTIONS + BACKFILL_FUNCTIONS + PARKED_FUNCTIONS + IDENTITY_FUNCTIONS + DEBT_FUNCTIONS,
+      DIGEST_FUNCTIONS +
+        CONTROL_FUNCTIONS +
+        FLIP_FUNCTIONS +
+        BACKFILL_FUNCTIONS +
+        PARKED_FUNCTIONS +
+        IDENTITY_FUNCTIONS +
+        DEBT_FUNCTIONS +
+        JUDGE_FUNCTIONS,
     )
     await client.query(`revoke all on all functions in schema switchback from public; ${IDENTITY_GRANTS}`)
     if (version === null) await seed(client, mapping)

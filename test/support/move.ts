@@ -32,6 +32,7 @@ export interface MoveOptions {
   readonly lease?: MigrationConfig['lease']
   readonly source?: Omit<MigrationConfig['source'], 'urlEnv'>
   readonly controller?: MigrationConfig['controller']
+  readonly judge?: MigrationConfig['judge']
   /** On the line to the target; the test's own hands on `Move.target.target` are not behind it. */
   readonly faults?: FaultHook
 }
@@ -174,6 +175,7 @@ function configure(options: MoveOptions, of: { readonly migration: string; reado
     target: { kind: 'memory', port: of.port },
     tables: options.tables,
     controller: { port: 0, ...options.controller },
+    ...(options.judge === undefined ? {} : { judge: options.judge }),
     ...(options.gateway === undefined ? {} : { gateway: options.gateway }),
     ...(options.lease === undefined ? {} : { lease: options.lease }),
   }

@@ -1,0 +1,190 @@
+// The judge over a whole move (faults.md 9, 30, 59): what clients suffer on the canary turns it back by itself, recorded before it acts, and
+// what was acknowledged is on PostgreSQL afterwards.
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import type pg from 'pg'
+import type { RollbackReport } from '../../src/app/judge-report.ts'
+import { placeOrder } from '../../src/app/place-order.ts'
+import { hashSlotOf } from '../../src/model/key.ts'
+import type { JudgeOptions } from '../../src/model/migration.ts'
+import { createJobs } from '../../src/store/jobs.ts'
+import { listVerdicts, type VerdictRow } from '../../src/store/judging.ts'
+import type { Fault, FaultHook } from '../../src/targets/memory/faults.ts'
+import { eventually } from '../support/eventually.ts'
+import { type Move, startMove } from '../support/move.ts'
+import { type Ended, runHere } from './cli-place.ts'
+
+const KEYS = 400
+const SQL = `
+  create table notes (account bigint primary key, n int not null default 0);
+  insert into notes select a, 0 from generate_series(1, ${KEYS}) a;
+`
+/** About a sixteenth of the keys. */
+const CANARY = Array.from({ length: 256 }, (_, i) => i * 16)
+const CANARY_SLOTS = new Set(CANARY)
+const onCanary = (account: number) => CANARY_SLOTS.has(hashSlotOf(String(account)))
+const SWALLOWED: Fault = { kind: 'hold', until: new Promise(() => undefined), done: () => undefined }
+
+interface World extends AsyncDisposable {
+  readonly move: Move
+  /** What each key was last acknowledged to be. */
+  readonly acknowledged: Map<number, number>
+  readonly traffic: Traffic
+}
+
+interface Traffic {
+  ok: number
+  failed: number
+  stop(): Promise<void>
+}
+
+async function withCanary(
+  options: { readonly judge?: JudgeOptions; readonly faults?: FaultHook; readonly commitDeadlineMs?: number },
+  work: (world: World) => Promise<void>,
+): Promise<void> {
+  await using move = await startMove({
+    sql: SQL,
+    tables: { 'public.notes': { partitionKey: 'account' } },
+    ...(options.judge === undefined ? {} : { judge: options.judge }),
+    ...(options.faults === undefined ? {} : { faults: options.faults }),
+    ...(options.commitDeadlineMs === undefined ? {} : { gateway: { limits: { commitDeadlineMs: options.commitDeadlineMs } } }),
+  })
+  await canaryOut(move)
+  const acknowledged = new Map<number, number>()
+  const traffic = await startTraffic(move, acknowledged)
+  try {
+    await work({ move, acknowledged, traffic, [Symbol.asyncDispose]: async () => undefined })
+  } finally {
+    await traffic.stop()
+  }
+}
+
+async function canaryOut(move: Move): Promise<void> {
+  const job = await placeOrder(
+    move.session,
+    { kind: 'move', to: 'target', slots: CANARY, readOnlyFirst: false },
+    () => undefined,
+    AbortSignal.timeout(30_000),
+  )
+  assert.equal(job.state, 'done', JSON.stringify(job.result))
+}
+
+/** Writers of keys of their own, on either side, as fast as they are answered but for a breath. */
+async function startTraffic(move: Move, acknowledged: Map<number, number>): Promise<Traffic> {
+  const stop = new AbortController()
+  const traffic: Traffic = { ok: 0, failed: 0, stop: async () => undefined }
+  const accounts = Array.from({ length: KEYS }, (_, i) => i + 1)
+  const arms = [accounts.filter(onCanary), accounts.filter((account) => !onCanary(account))]
+  const writers = await Promise.all(
+    arms.flatMap((keys) => [0, 1].map(async (half) => ({ client: await move.client(), keys: keys.filter((_, i) => i % 2 === half) }))),
+  )
+  const writing = writers.map(async ({ client, keys }) => {
+    for (let n = 1; !stop.signal.aborted; n++) {
+      const account = keys[n % keys.length]!
+      try {
+        await (client as pg.Client).query('update notes set n = $2 where account = $1', [account, n])
+        acknowledged.set(account, n)
+        traffic.ok++
+      } catch {
+        // INV-9: it may be there or not; nobody counts on it.
+        acknowledged.delete(account)
+        traffic.failed++
+      }
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+  })
+  traffic.stop = async () => {
+    stop.abort()
+    await Promise.all(writing)
+  }
+  return traffic
+}
+
+const onTarget = async (move: Move) =>
+  Number((await move.session.query(`select count(*) as n from switchback.ownership where owner = 'target'`))[0]!['n'])
+
+async function rolledBack(move: Move, withinMs = 30_000): Promise<VerdictRow> {
+  return eventually(
+    async () => (await listVerdicts(move.session, 10)).find(({ verdict }) => verdict.act === 'rollback'),
+    'a verdict',
+    withinMs,
+  )
+}
+
+async function reported(move: Move, id: number): Promise<RollbackReport & { readonly row: VerdictRow }> {
+  const row = await eventually(
+    async () => {
+      const found = (await listVerdicts(move.session, 10)).find((one) => one.id === id)
+      return (found?.report as RollbackReport | null)?.whole === true && found
+    },
+    'the report',
+    30_000,
+  )
+  return { ...(row.report as unknown as RollbackReport), row }
+}
+
+async function nothingLost({ move, acknowledged, traffic }: World): Promise<void> {
+  await traffic.stop()
+  const { rows } = await move.database.query('select account::int as account, n from notes')
+  const held = new Map(rows.map(({ account, n }) => [account as number, n as number]))
+  assert.ok(acknowledged.size > 0)
+  for (const [account, n] of acknowledged) assert.equal(held.get(account), n, `account ${account}`)
+}
+
+function ranAs({ exitCode, stdout }: Ended): { readonly code: number | null; readonly result: Record<string, unknown> } {
+  return { code: exitCode, result: JSON.parse(stdout) as Record<string, unknown> }
+}
+
+test('errors of the target: the verdict is recorded before it acts, the keys are home within a second, and the report says what was (faults.md 30)', {
+  timeout: 120_000,
+}, async () => {
+  let failing = false
+  // No commit goes through for most of each second.
+  const faults: FaultHook = (operation) =>
+    failing && operation === 'compareAndSetHead' && Date.now() % 1_000 < 700 ? { kind: 'refuse' } : undefined
+  await withCanary({ faults, commitDeadlineMs: 100 }, async (world) => {
+    const { move, traffic } = world
+    await eventually(() => traffic.ok > 200, 'traffic flows')
+    assert.deepEqual(await listVerdicts(move.session, 10), [])
+    failing = true
+    const plantedMs = Date.now()
+    const { id, job, verdict } = await rolledBack(move)
+    failing = false
+    assert.match(verdict.detector, /^error/)
+    assert.ok(verdict.tMs - plantedMs < 12_000, `${verdict.tMs - plantedMs} ms from the first error`)
+    const { row, ...report } = await reported(move, id)
+    assert.equal(await onTarget(move), 0)
+    assert.ok(
+      report.verdictToOffMs !== null && report.verdictToOffMs <= 1_000,
+      `${report.verdictToOffMs} ms from the verdict to traffic off it`,
+    )
+    assert.ok(report.onsetMs !== null && Math.abs(report.onsetMs - plantedMs) < 3_000, `onset ${report.onsetMs! - plantedMs} ms off`)
+    assert.deepEqual([report.slotsHome, report.slotsLeft, report.writesLost.known, row.job], [CANARY.length, 0, 0, job])
+    assert.ok(
+      report.parity !== null && 'differences' in report.parity && report.parity.differences === 0 && report.parity.rowsCompared >= KEYS,
+    )
+    // Before it acts: the journal has the verdict before the first step of the way home.
+    const journal = await move.session.query(`select kind from switchback.journal order by id desc limit 12`)
+    const kinds = journal.map((entry) => entry['kind']).reverse()
+    assert.ok(kinds.indexOf('verdict') >= 0 && kinds.indexOf('verdict') < kinds.lastIndexOf('intent'), kinds.join())
+    await nothingLost(world)
+
+    const folder = mkdtempSync(join(tmpdir(), 'switchback-judge-'))
+    try {
+      const file = join(folder, 'evidence')
+      const run = async (...args: string[]) => ranAs(await runHere([...args, '--config', move.configPath, '--json'], folder, move.env))
+      assert.equal((await run('judge', 'evidence', String(id), '--export', file)).code, 0)
+      const again = await run('judge', 'recheck', file)
+      assert.deepEqual([again.code, again.result['ok']], [0, true])
+      const told = await run('judge', 'report')
+      assert.equal(told.code, 0)
+      const status = await run('status')
+      assert.equal((status.result['judge'] as { rolledBack: { verdict: number } }).rolledBack.verdict, id)
+    } finally {
+      rmSync(folder, { recursive: true, force: true })
+    }
+  })
+})
