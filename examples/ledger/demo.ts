@@ -2,6 +2,9 @@
 // happens; leaves nothing running and nothing behind, also on Ctrl-C.
 import { hashSlotOf } from '../../src/model/key.ts'
 import { checkLedger } from './check.ts'
+import { FAULT_ACTS } from './fault-acts.ts'
+import { playFault } from './fault-round.ts'
+import type { Round } from './incident-report.ts'
 import type { CommandResult } from './processes.ts'
 import { demoReport, type Kill } from './report.ts'
 import { type Parity, played, type Stage } from './stage.ts'
@@ -27,11 +30,14 @@ const READONLY_MS = 3_000
 const WRITES_ON_TARGET = 2_000
 const WRITES_IN_ALL = 5_500
 const CONNECTIONS_PER_GATEWAY = 24
+/** What the judge sees soonest. */
+const FAULT = 'refused requests'
+const WRITES_BEFORE_FAULT = 150
 
 /** Throws DemoFailed when a command failed or the signal came; the evidence decides the rest. */
 export function runDemo(options: DemoOptions): Promise<DemoReport> {
   const startedMs = Date.now()
-  return played({ ...options, connectionsPerGateway: CONNECTIONS_PER_GATEWAY }, {}, async (stage) => {
+  return played({ ...options, connectionsPerGateway: CONNECTIONS_PER_GATEWAY }, { lines: true }, async (stage) => {
     const story = new Story(stage, options)
     await story.tell()
     return story.report(startedMs)
@@ -47,6 +53,7 @@ class Story {
   #rollbackMs = 0
   #parity: Parity = { rowsCompared: 0, differences: 0, notChecked: 0 }
   #onTarget = 0
+  #judged: Round | null = null
 
   constructor(stage: Stage, options: DemoOptions) {
     this.#stage = stage
@@ -59,6 +66,9 @@ class Story {
     await this.#moveOut()
     await this.#stopWrites()
     await this.#comeHome()
+    await this.#letTheJudge()
+    await this.#stage.load.stopArrivals()
+    this.#parity = await this.#stage.parity()
   }
 
   async report(startedMs: number): Promise<DemoReport> {
@@ -75,6 +85,7 @@ class Story {
       kills: this.#kills,
       readonlyWindows: this.#readonlyWindows,
       rollbackDurationMs: this.#rollbackMs,
+      judged: this.#judged!,
       parity: this.#parity,
       durationMs: Date.now() - startedMs,
       slotOf: (account) => hashSlotOf(String(account)),
@@ -115,8 +126,16 @@ class Story {
     const rollback = await this.#withKill(kills >= 2 ? 'source' : null, () => this.#stage.run(['rollback']))
     this.#rollbackMs = Number(rollback.result['durationMs'] ?? Date.now() - fromMs)
     this.#onTarget = await this.#stage.watch.appliedTransactions()
-    await this.#stage.load.stopArrivals()
-    this.#parity = await this.#stage.parity()
+  }
+
+  /** The last rollback is nobody's command. */
+  async #letTheJudge(): Promise<void> {
+    const { say, accounts } = this.#options
+    say('switchback canary start 10%: once more, and now something goes wrong.')
+    await this.#stage.run(['canary', 'start', '10%'])
+    await this.#stage.atLeast(WRITES_BEFORE_FAULT)
+    this.#judged = await playFault(this.#stage, FAULT, { accounts, random: this.#random, say })
+    FAULT_ACTS[FAULT].end(this.#stage)
   }
 
   /** Runs a command, and a kill -9 in the middle of one of its flips. */

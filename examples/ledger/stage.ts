@@ -166,12 +166,12 @@ export class Stage {
   }
 
   /** False: not in time. */
-  async comesTrue(holds: () => boolean | Promise<boolean>, withinMs: number): Promise<boolean> {
+  async comesTrue(holds: () => boolean | Promise<boolean>, withinMs: number, lookMs = LOOK_MS): Promise<boolean> {
     const deadlineMs = Date.now() + withinMs
     while (!(await holds())) {
       if (this.#options.signal.aborted) throw new DemoFailed('stopped')
       if (Date.now() > deadlineMs) return false
-      await this.pause(LOOK_MS)
+      await this.pause(lookMs)
     }
     return true
   }

@@ -6,6 +6,7 @@ import { startDynalite } from '../../src/app/embedded/dynalite.ts'
 import { freePort } from '../../src/app/embedded/free-port.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/app/embedded/postgres.ts'
 import { makeTemporaryFolder, writeNewFile } from '../../src/app/write-file.ts'
+import type { JudgeOptions } from '../../src/model/migration.ts'
 import { FaultProxy } from './fault-proxy.ts'
 import type { CommandOptions } from './processes.ts'
 import { LEDGER_SCHEMA, seedSql } from './schema.ts'
@@ -50,7 +51,7 @@ export interface WorldOptions {
   /** Lines that can be broken, between Switchback's processes and to the store. */
   readonly lines?: boolean
   /** The configuration's `judge`. */
-  readonly judge?: Readonly<Record<string, unknown>>
+  readonly judge?: JudgeOptions
 }
 
 export const TABLE_PREFIX = 'ledger_'
