@@ -45,7 +45,7 @@ export async function playFault(stage: Stage, fault: Fault, options: RoundOption
     verdict,
     offMs: off?.offMs ?? null,
     backMs,
-    parkedSlots: parked.size,
+    parkedSlots: [...parked],
     canaryRequestsPerSecond: requestsPerSecond(stage.load.samples, new Set(canary), [onsetMs, verdict?.atMs ?? Date.now()]),
   }
 }

@@ -16,7 +16,7 @@ export interface Round {
   /** Wall clock: writes on those keys are acknowledged again. */
   readonly backMs: number | null
   /** Slots that wait, by name, for a store that is silent. */
-  readonly parkedSlots: number
+  readonly parkedSlots: readonly number[]
   /** Statements on the canary's keys, answered between onset and verdict. */
   readonly canaryRequestsPerSecond: number
 }
@@ -34,6 +34,8 @@ export interface IncidentEvidence {
   readonly parity: Parity | null
   readonly debtSlots: number
   readonly durationMs: number
+  /** Of whom each account is. */
+  readonly slotOf: (account: number) => number
 }
 
 /** Onset to verdict, and verdict to traffic off, at most: what the demo holds itself to. */
@@ -71,7 +73,7 @@ export function incidentReport(evidence: IncidentEvidence) {
     comparedWith: parity === null ? ('the journal alone' as const) : ('both stores' as const),
     rowsCompared: parity?.rowsCompared ?? null,
     rounds: told,
-    parkedSlots: rounds.at(-1)?.parkedSlots ?? 0,
+    parkedSlots: rounds.at(-1)?.parkedSlots.length ?? 0,
     debtSlots: evidence.debtSlots,
     acknowledgedWrites: counts.acknowledgedWrites,
     refusedWrites: counts.refusedWrites,
@@ -108,10 +110,13 @@ export function roundFailures(round: Round): string[] {
   ]
 }
 
-/** Of writes that no fault touched: all of them between the end of one and the onset of the next. */
-function outsideWrites({ samples, rounds }: IncidentEvidence): number {
-  const touched = ({ intendedMs, latencyMs }: LoadSample) =>
-    rounds.some(({ onsetMs, backMs }) => intendedMs + latencyMs >= onsetMs && (backMs === null || intendedMs <= backMs))
+/** Of writes that no fault touched: all of them between the end of one and the onset of the next, but for keys that still wait for the store. */
+function outsideWrites({ samples, rounds, slotOf }: IncidentEvidence): number {
+  const touched = ({ intendedMs, latencyMs, account }: LoadSample) =>
+    rounds.some(
+      ({ onsetMs, backMs, parkedSlots }) =>
+        intendedMs + latencyMs >= onsetMs && (backMs === null || intendedMs <= backMs || parkedSlots.includes(slotOf(account))),
+    )
   return samples.filter((sample) => sample.kind === 'write' && sample.outcome !== 'acknowledged' && !touched(sample)).length
 }
 

@@ -1,6 +1,7 @@
 // Promises: an incident on this machine: the move under load, something that goes wrong two thirds into a step, the judge's verdict, the
 // traffic back and both stores compared; nobody types a rollback. Leaves nothing running and nothing behind, also on Ctrl-C.
 import { seededRandom } from '../../src/lib/prng.ts'
+import { hashSlotOf } from '../../src/model/key.ts'
 import { checkLedger } from './check.ts'
 import { FAULT_ACTS } from './fault-acts.ts'
 import { playFault } from './fault-round.ts'
@@ -65,6 +66,7 @@ class Story {
       parity: this.#parity,
       debtSlots: await watch.debtSlots(),
       durationMs: Date.now() - startedMs,
+      slotOf: (account) => hashSlotOf(String(account)),
     })
   }
 

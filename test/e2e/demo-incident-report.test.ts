@@ -16,7 +16,7 @@ const ROUND: Round = {
   verdict: { id: '1', detector: 'slo-limit', statement: 'update accounts', atMs: 31_000, offMs: 31_400 },
   offMs: 31_400,
   backMs: 32_000,
-  parkedSlots: 0,
+  parkedSlots: [],
   canaryRequestsPerSecond: 210,
 }
 
@@ -31,6 +31,7 @@ const EVIDENCE: IncidentEvidence = {
   parity: { rowsCompared: 100, differences: 0, notChecked: 0 },
   debtSlots: 0,
   durationMs: 60_000,
+  slotOf: (account) => account,
 }
 
 const REFUSED: LoadSample = {
@@ -97,7 +98,7 @@ test('what the fault itself refused is no failure', () => {
 test('with a silent store nothing is claimed of it: differences are unknown, and the sentences say what waits', () => {
   const dead = report({
     incident: 'dead-target',
-    rounds: [{ ...ROUND, fault: 'no answers', parkedSlots: 3 }],
+    rounds: [{ ...ROUND, fault: 'no answers', parkedSlots: [4, 5, 6] }],
     target: null,
     parity: null,
     debtSlots: 1_021,
@@ -107,6 +108,12 @@ test('with a silent store nothing is claimed of it: differences are unknown, and
     [true, null, 'the journal alone', 3, 1_021],
   )
   assert.match(tellIncident(dead).join('\n'), /PostgreSQL alone .*3 slots wait .*1021 went home/s)
+})
+
+test('after the way back only keys that still wait for the store may be refused', () => {
+  const waits = (slots: number[]) =>
+    report({ rounds: [{ ...ROUND, parkedSlots: slots }], samples: [{ ...REFUSED, intendedMs: 40_000 }] }).ok
+  assert.deepEqual([waits([7]), waits([8])], [true, false])
 })
 
 test('of two faults the slower one counts', () => {

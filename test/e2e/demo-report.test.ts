@@ -24,7 +24,7 @@ const JUDGED: Round = {
   verdict: { id: '1', detector: 'error-limit', statement: null, atMs: 9_000, offMs: 9_200 },
   offMs: 9_200,
   backMs: 9_500,
-  parkedSlots: 0,
+  parkedSlots: [],
   canaryRequestsPerSecond: 20,
 }
 
