@@ -27,8 +27,8 @@ const LOOK_MS = 500
 const ORDERS_MAX = 10
 const ORDER_AGAIN_MS = { first: 2_000, most: 60_000 }
 const REPORTS_AT_A_TIME = 4
-/** Of both stores after a rollback; of larger ones a share. */
-const ROWS_COMPARED = 1_000_000
+/** Of both stores after a rollback: all rows, of larger ones a part. */
+const COMPARED = { rowsMost: 1_000_000, partsMost: 1_000, part: 0 }
 
 /** Until the signal aborts; rejects when the token is stale. */
 export async function watchAftermath(parts: AftermathParts, signal: AbortSignal): Promise<void> {
@@ -112,14 +112,11 @@ class Aftermath {
   }
 
   async #compared(signal: AbortSignal): Promise<ComparedAfter> {
-    const { parity, session } = this.#parts
     try {
-      const rows = await mappedRows(session)
-      const share = Math.min(1, ROWS_COMPARED / Math.max(1, rows))
-      const report = await parity.compare(share, 0, signal)
-      if (report === null) return { notCompared: 'the comparison took too long' }
-      const { rowsCompared, differences, notChecked } = report
-      return { rowsCompared, share, differences, rowsNotChecked: notChecked.reduce((sum, { rows: n }) => sum + n, 0) }
+      const compared = await this.#parts.parity.compare(COMPARED, signal)
+      if (compared === null) return { notCompared: 'the comparison took too long' }
+      const { rowsCompared, differences, notChecked } = compared.report
+      return { rowsCompared, share: compared.share, differences, rowsNotChecked: notChecked.reduce((sum, { rows: n }) => sum + n, 0) }
     } catch (error) {
       return { notCompared: error instanceof Error ? error.message : String(error) }
     }
@@ -129,13 +126,6 @@ class Aftermath {
 function onsetOf({ verdict }: VerdictRow, text: string | null): number | null {
   const recorded = text === null ? null : evidenceOf(text)
   return recorded === null ? null : onsetMs(verdict, recorded)
-}
-
-async function mappedRows(session: Session): Promise<number> {
-  const [row] = await session.query(
-    'select coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint as n from switchback.guarded g join pg_class c on c.oid = g.relation',
-  )
-  return Number(row!['n'])
 }
 
 async function homeFacts(session: Session, { id }: VerdictRow, job: Job | null): Promise<HomeFacts> {

@@ -9,6 +9,7 @@ import type { RowKey } from '../model/row.ts'
 import type { Target } from '../model/target.ts'
 import type { ParityReport } from '../parity/compare.ts'
 import type { Difference } from '../parity/settle.ts'
+import { estimatedRows } from '../source/key-ranges.ts'
 import { openSource } from './open-parts.ts'
 import { parityNow, settleNow } from './run-parity.ts'
 import { reopenWorkspace, type Workspace } from './workspace.ts'
@@ -26,8 +27,8 @@ export interface LiveParityParts {
 
 export const COMPARED_EVERY_MS = 60_000
 const COMPARED_EVERY_LEAST_MS = 1_000
-/** A part of the rows at a time: all of them after so many. */
-const PARTS = 64
+/** A part of the rows at a time: so many of them, or, of more, a part of which so many are all. */
+const PART = { rowsMost: 20_000, partsMost: 64 }
 const DEADLINE_MS = 600_000
 /** So many times as long as a comparison took, there is none. */
 const REST = 9
@@ -38,6 +39,19 @@ const NAMED_MAX = 5
 /** Fresh as long as the promotion asks for it. */
 export function comparedEveryMs(parityFreshMs: number): number {
   return Math.max(COMPARED_EVERY_LEAST_MS, Math.min(COMPARED_EVERY_MS, parityFreshMs / 3))
+}
+
+export interface PartChoice {
+  readonly rowsMost: number
+  /** Of tables with more rows than that in so many parts, more are taken. */
+  readonly partsMost: number
+  readonly part: number
+}
+
+export interface Compared {
+  readonly report: ParityReport
+  /** Of all rows. */
+  readonly share: number
 }
 
 export class LiveParity {
@@ -90,16 +104,19 @@ export class LiveParity {
     }
   }
 
-  /** The whole of both stores, or this share of it; null: not to its end within the deadline. */
-  async compare(share: number, offset: number, signal: AbortSignal): Promise<ParityReport | null> {
+  /** So much of both stores, another part with each number; null: not to its end within the deadline. */
+  async compare({ rowsMost, partsMost, part }: PartChoice, signal: AbortSignal): Promise<Compared | null> {
     const { target, clock } = this.#parts
     const workspace = await reopenWorkspace(this.#parts.workspace)
     using until = untilDeadline(clock, DEADLINE_MS, signal)
     try {
       const source = openSource(workspace)
-      const options = { workspace, source, target, share, offset, certificate: false, onProgress: () => undefined, signal: until.signal }
-      const { report } = await parityNow(options)
-      return until.signal.aborted ? null : report
+      const rows = await rowsOf(workspace)
+      // Nobody has counted a large table yet.
+      const parts = rows === 0 ? partsMost : Math.max(1, Math.min(partsMost, Math.ceil(rows / rowsMost)))
+      const of = { share: 1 / parts, offset: part % parts, certificate: false }
+      const { report } = await parityNow({ workspace, source, target, ...of, onProgress: () => undefined, signal: until.signal })
+      return until.signal.aborted ? null : { report, share: of.share }
     } finally {
       await workspace.close()
     }
@@ -107,9 +124,10 @@ export class LiveParity {
 
   async #compareNext(signal: AbortSignal): Promise<void> {
     const { clock } = this.#parts
-    const report = await this.compare(1 / PARTS, this.#part, signal)
-    if (report === null) return
-    this.#part = (this.#part + 1) % PARTS
+    const compared = await this.compare({ ...PART, part: this.#part }, signal)
+    if (compared === null) return
+    this.#part++
+    const { report } = compared
     this.#last = { tMs: clock.nowMs(), differences: report.differences }
     this.#found(report.listed)
   }
@@ -147,4 +165,10 @@ export class LiveParity {
       this.#told = because
     }
   }
+}
+
+async function rowsOf({ client, mapping }: Workspace): Promise<number> {
+  let rows = 0
+  for (const table of mapping.tables) rows += await estimatedRows(client, table)
+  return rows
 }

@@ -3,13 +3,13 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
+import { FaultProxy } from '../../examples/ledger/fault-proxy.ts'
 import { type LoadProcess, startLoadProcess } from '../../examples/ledger/load-process.ts'
 import { type CommandOptions, type CommandResult, runCommand, Supervised } from '../../examples/ledger/processes.ts'
 import { startWorld, type World } from '../../examples/ledger/world.ts'
 import { freePort } from '../../src/app/embedded/free-port.ts'
 import { CONTROLLERS, GATEWAYS, type Line, PROCESSES, type ProcessName, STORES } from './plan.ts'
 import type { Armed } from './points.ts'
-import { FaultProxy } from './proxy.ts'
 
 export const ACCOUNTS = 200
 const RATE_PER_GATEWAY = 30
