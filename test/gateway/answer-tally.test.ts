@@ -129,6 +129,7 @@ test('latency is from arrival: what a statement waits for behind its own session
   })
   const session = await rawSession(at.url)
   const queries = [ADD.replace('$1', '1').replace('$2', '7'), POINT.replace('$1', '3')]
+  const since = performance.now()
   const both = session.say(queries.map((sql) => ({ kind: 'query', sql })))
   await eventually(() => at.executor.came === 1, 'the first has come to the target')
   await longEnough()
@@ -136,6 +137,7 @@ test('latency is from arrival: what a statement waits for behind its own session
   await both
   const [first, second] = at.told.splice(0)
   assert.ok(first!.ms >= WAITED_MS && second!.ms >= WAITED_MS, `waited for ${first!.ms} ms, and behind it ${second!.ms} ms`)
+  assert.ok(Math.max(first!.ms, second!.ms) <= performance.now() - since, 'neither waited for longer than the client did')
   at.control.change('7', 'target', 'parking')
   await routed(at)
   const parked = session.say([{ kind: 'query', sql: POINT.replace('$1', '7') }])
