@@ -143,6 +143,9 @@ test('a key that has not moved is named as one that would saturate, by the holds
   assert.ok(Math.abs(stays!.rho!.mean - 2) < 0.1, `100 a second x 20 ms is 2, not ${stays!.rho!.mean}`)
   assert.deepEqual([moved!.key, moved!.act, moved!.basis], ['moved', 'none', 'own holds'])
   assert.deepEqual([readOnly!.key, readOnly!.act, readOnly!.rho!.mean], ['read only', 'none', 0])
+  // Gone home, it is one of those that have not moved.
+  at.owners.clear()
+  assert.equal(at.book.saturation(1).find(({ key }) => key === 'moved')!.basis, 'holds of the moved keys')
 })
 
 test('where sessions do not queue, lost compare-and-sets say the same', () => {

@@ -60,6 +60,7 @@ test('an old leader that wakes finds its token stale in every act, and nothing i
     end_leases: `array['${lease}'], array[0::bigint]`,
     finish_flip: `'${flip.id}', '[]'`,
     order_home_again: '1',
+    ramp_order: `1, 'running', null, 0, '[]', '[]'`,
     record_verdict: `'{"act":"rollback","tMs":1,"detector":"tail"}', null, '', '', 1`,
     release_flip: `'${flip.id}'`,
     save_judge: `'', ''`,
