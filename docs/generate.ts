@@ -20,7 +20,7 @@ export interface GeneratedPage {
 }
 
 /** Every generated page as it should be. Parts lie between markers in pages that are otherwise written by hand. */
-export function generatedPages(): GeneratedPage[] {
+export async function generatedPages(): Promise<GeneratedPage[]> {
   const pages = new Map([
     ['docs/reference/errors.md', errorsPage()],
     ['docs/internals/control-schema.md', controlSchemaPage()],
@@ -35,8 +35,8 @@ export function generatedPages(): GeneratedPage[] {
     'rows',
     faultTable(faultRows(read('docs/internals/faults.md')), (file) => read(`test/${file}`)),
   )
-  for (const make of COMMANDS) {
-    const command = make()
+  for (const make of COMMANDS.values()) {
+    const command = await make()
     lay(`docs/operating/${command.name()}.md`, 'help', help(command))
   }
   return [...pages].map(([path, text]) => ({ path, text }))
@@ -170,7 +170,7 @@ function capital(text: string): string {
 }
 
 if (process.argv[1] !== undefined && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {
-  for (const { path, text } of generatedPages()) {
+  for (const { path, text } of await generatedPages()) {
     const file = resolve(ROOT, path)
     const before = existsSync(file) ? readFileSync(file, 'utf8') : null
     if (before === text) continue

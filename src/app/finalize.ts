@@ -18,6 +18,7 @@ import type { PostgresLeaderControl } from '../store/leader-control.ts'
 import { createRamps } from '../store/ramps.ts'
 import { frozenSlots } from '../store/violations.ts'
 import type { DrainResult } from '../sync/reverse-drain.ts'
+import { REVERSE_LIMITS } from '../sync/reverse-parts.ts'
 import { debtSentences } from './debts.ts'
 import { openSource } from './open-parts.ts'
 import type { Syncs } from './syncs.ts'
@@ -47,6 +48,8 @@ export async function finalize(parts: FinalizeParts, signal: AbortSignal): Promi
   await allAcked(parts, signal)
   const leases = await allAcked(parts, signal)
   const drained = await drainAll(syncs, slots, leases, 'FINALIZE_INCOMPLETE', signal)
+  // Which buckets are left is read from the positions: a leader that dies from here on leaves a successor that knows them all.
+  if (!(await syncs.reverse.positionsSaved())) throw new SwitchbackError('FINALIZE_INCOMPLETE', { checks: ['The reverse sync has ended.'] })
   await guardFinal(workspace.admin, workspace.mapping)
   await control.journal('finalize', { slots: slots.length })
   await createRamps(workspace.session).endOpen('stopped', 'the move has ended on the target')
@@ -107,13 +110,13 @@ async function checkReady({ control, workspace }: FinalizeParts): Promise<void> 
   if (checks.length > 0) throw new SwitchbackError('FINALIZE_NOT_READY', { checks })
 }
 
-/** Idempotent. Entries that a trim has not reached yet lie in the last bucket of an outbox. */
+/** Idempotent. What a trim has not reached yet lies in the last buckets of an outbox. */
 async function dropWayBack(workspace: Workspace, target: Target): Promise<void> {
   await openSource(workspace).dropSlot()
   const outboxes = await workspace.session.query('select slot_group, lease, sequence from switchback.position where sequence > 0')
   for (const row of outboxes) {
     const last = bucketOf(Number(row['sequence']) + 1)
-    for (let bucket = Math.max(0, last - 1); bucket <= last; bucket++)
+    for (let bucket = Math.max(0, last - REVERSE_LIMITS.bucketsDeletedAgainMax); bucket <= last; bucket++)
       await target.deleteBucket({ group: Number(row['slot_group']), lease: row['lease']! }, bucket)
   }
   await workspace.session.query('delete from switchback.position')

@@ -1,37 +1,23 @@
-// Promises: the commands, in the order in which `switchback --help` and the documentation list them.
+// Promises: the commands, in the order in which `switchback --help` and the documentation list them. Each comes with its parts only when it
+// is asked for: a gateway that starts again after a crash loads nothing that only others need.
 import type { Command } from 'commander'
-import { backfillCommand } from './backfill.ts'
-import { canaryCommand } from './canary.ts'
-import { controllerCommand } from './controller.ts'
-import { demoCommand } from './demo.ts'
-import { finalizeCommand } from './finalize.ts'
-import { gatewayCommand } from './gateway.ts'
-import { initCommand } from './init.ts'
-import { judgeCommand } from './judge.ts'
-import { parityCommand } from './parity.ts'
-import { poisonCommand } from './poison.ts'
-import { readonlyCommand } from './readonly.ts'
-import { reconcileCommand } from './reconcile.ts'
-import { rollbackCommand } from './rollback.ts'
-import { statusCommand } from './status.ts'
-import { uninstallCommand } from './uninstall.ts'
-import { upCommand } from './up.ts'
 
-export const COMMANDS: readonly (() => Command)[] = [
-  initCommand,
-  gatewayCommand,
-  controllerCommand,
-  upCommand,
-  backfillCommand,
-  canaryCommand,
-  rollbackCommand,
-  judgeCommand,
-  readonlyCommand,
-  parityCommand,
-  poisonCommand,
-  statusCommand,
-  reconcileCommand,
-  finalizeCommand,
-  uninstallCommand,
-  demoCommand,
-]
+/** By name. */
+export const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
+  ['init', async () => (await import('./init.ts')).initCommand()],
+  ['gateway', async () => (await import('./gateway.ts')).gatewayCommand()],
+  ['controller', async () => (await import('./controller.ts')).controllerCommand()],
+  ['up', async () => (await import('./up.ts')).upCommand()],
+  ['backfill', async () => (await import('./backfill.ts')).backfillCommand()],
+  ['canary', async () => (await import('./canary.ts')).canaryCommand()],
+  ['rollback', async () => (await import('./rollback.ts')).rollbackCommand()],
+  ['judge', async () => (await import('./judge.ts')).judgeCommand()],
+  ['readonly', async () => (await import('./readonly.ts')).readonlyCommand()],
+  ['parity', async () => (await import('./parity.ts')).parityCommand()],
+  ['poison', async () => (await import('./poison.ts')).poisonCommand()],
+  ['status', async () => (await import('./status.ts')).statusCommand()],
+  ['reconcile', async () => (await import('./reconcile.ts')).reconcileCommand()],
+  ['finalize', async () => (await import('./finalize.ts')).finalizeCommand()],
+  ['uninstall', async () => (await import('./uninstall.ts')).uninstallCommand()],
+  ['demo', async () => (await import('./demo.ts')).demoCommand()],
+])

@@ -13,7 +13,7 @@ export async function runProgram(args: readonly string[], edge?: Edge): Promise<
     .description('Moves a live PostgreSQL service to a distributed NoSQL store, a range of keys at a time, and can always go back.')
     .version(version(), '-V, --version')
     .addHelpText('after', '\nExit codes: 0 pass, 1 fail, 2 usage or environment, 3 inconclusive.\nDocumentation: docs/ in the package.')
-  for (const make of COMMANDS) program.addCommand(make())
+  for (const make of commandsFor(args)) program.addCommand(await make())
   if (edge !== undefined) setEdge(program, edge)
   const { stdout, stderr, exit } = edgeOf(program)
   throwOnUsage(program, { writeOut: (text) => stdout.write(text), writeErr: (text) => stderr.write(text) })
@@ -23,6 +23,12 @@ export async function runProgram(args: readonly string[], edge?: Edge): Promise<
     if (!(error instanceof CommanderError)) throw error
     exit(error.exitCode === 0 ? 0 : usageError(error, args, edgeOf(program)))
   }
+}
+
+/** The one that is named, or all, for a help text or a word on what there is. */
+function commandsFor([first = '']: readonly string[]): readonly (() => Promise<Command>)[] {
+  const named = COMMANDS.get(first)
+  return named === undefined ? [...COMMANDS.values()] : [named]
 }
 
 /** Commander's own errors (unknown option, missing argument) are usage errors: told here, exit code 2. */

@@ -1,5 +1,6 @@
 // Promises: a difference counts only if it persists: the row is read again after both sides have passed the same position, and
-// neither side has changed since (protocols.md, Parity; faults.md 29). A row that never stands still is named, not guessed.
+// neither side has changed since (protocols.md, Parity; faults.md 29). A hot row seldom stands still for as long as a position takes: it is
+// equal when the other side shows any of what its owner has shown since the round began. A row that is not caught so is named, not guessed.
 import { recordText } from '../lib/digest.ts'
 import type { Owner } from '../model/ids.ts'
 import type { TableMapping } from '../model/mapping.ts'
@@ -34,17 +35,26 @@ export interface Settled {
 }
 
 const ROUNDS_MAX = 12
+/** At the other side, in one round; between two of them the owner is read again. */
+const LOOKS_MAX = 6
 
 interface Candidate {
   readonly key: RowKey
   owner: Owner
   /** What both sides showed in the round before; null before the first. */
   seen: string | null
+  equal: boolean
   pair: readonly [source: Row | undefined, target: Row | undefined]
 }
 
 export async function settleRows(parts: SettleParts, table: TableMapping, keys: readonly RowKey[], signal: AbortSignal): Promise<Settled> {
-  let open: Candidate[] = keys.map((key) => ({ key, owner: parts.ownerOf(key.key), seen: null, pair: [undefined, undefined] }))
+  let open: Candidate[] = keys.map((key) => ({
+    key,
+    owner: parts.ownerOf(key.key),
+    seen: null,
+    equal: false,
+    pair: [undefined, undefined],
+  }))
   const differences: Difference[] = []
   for (let round = 0; round < ROUNDS_MAX && open.length > 0 && !signal.aborted; round++) {
     const next: Candidate[] = []
@@ -53,10 +63,9 @@ export async function settleRows(parts: SettleParts, table: TableMapping, keys: 
       if (mine.length > 0) await readRound(parts, table, mine, owner, signal)
     }
     for (const candidate of open) {
+      if (candidate.equal) continue
       const [source, target] = candidate.pair
-      const texts = [source, target].map((row) => (row === undefined ? '' : recordText(row)))
-      if (texts[0] === texts[1]) continue
-      const seen = `${candidate.owner}\n${texts[0]}\n${texts[1]}`
+      const seen = `${candidate.owner}\n${textOf(source)}\n${textOf(target)}`
       if (candidate.seen === seen) differences.push(describe(table, candidate))
       else next.push({ ...candidate, seen, owner: parts.ownerOf(candidate.key.key) })
     }
@@ -65,7 +74,7 @@ export async function settleRows(parts: SettleParts, table: TableMapping, keys: 
   return { differences, restless: open.map((candidate) => candidate.key) }
 }
 
-/** Owner first, then the position, then the other side: what the other shows is at least as new as what the owner showed. */
+/** Owner first, then the position, then the other side: what the other shows is at least as new as what the owner showed first. */
 async function readRound(
   parts: SettleParts,
   table: TableMapping,
@@ -74,14 +83,32 @@ async function readRound(
   signal: AbortSignal,
 ): Promise<void> {
   const keys = candidates.map((candidate) => candidate.key)
+  const shown = candidates.map(() => new Set<string>())
   const [ownerSide, otherSide] = owner === 'source' ? [parts.source, parts.target] : [parts.target, parts.source]
-  const owned = await ownerSide.readRows(table, keys)
+  const first = await ownerSide.readRows(table, keys)
+  first.forEach((row, i) => {
+    shown[i]!.add(textOf(row))
+  })
   if (owner === 'source') await parts.settling.sourceOnTarget(signal)
   else await parts.settling.targetOnSource([...new Set(keys.map((key) => key.key))], signal)
-  const other = await otherSide.readRows(table, keys)
-  candidates.forEach((candidate, i) => {
-    candidate.pair = owner === 'source' ? [owned[i], other[i]] : [other[i], owned[i]]
-  })
+  let open = candidates.map((_, i) => i)
+  for (let look = 0; look < LOOKS_MAX && open.length > 0; look++) {
+    const openKeys = open.map((i) => keys[i]!)
+    const other = await otherSide.readRows(table, openKeys)
+    const again = await ownerSide.readRows(table, openKeys)
+    open = open.filter((i, at) => {
+      const candidate = candidates[i]!
+      if (look === 0) candidate.pair = owner === 'source' ? [first[i], other[at]] : [other[at], first[i]]
+      const moving = !shown[i]!.has(textOf(again[at]))
+      shown[i]!.add(textOf(again[at]))
+      candidate.equal = shown[i]!.has(textOf(other[at]))
+      return !candidate.equal && moving
+    })
+  }
+}
+
+function textOf(row: Row | undefined): string {
+  return row === undefined ? '' : recordText(row)
 }
 
 function describe(table: TableMapping, { key, owner, pair: [source, target] }: Candidate): Difference {

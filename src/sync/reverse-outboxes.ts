@@ -41,7 +41,7 @@ export class OutboxBook {
   readonly #started: Map<string, { sequence: number; final: boolean }>
   #readQueue: Track[] = []
   #readsUnderWay = 0
-  #saving = false
+  #saving: Promise<void> | null = null
   #lastSaveMs = 0
   #trimQueue: Track[] = []
   #trimming = false
@@ -219,7 +219,7 @@ export class OutboxBook {
         )
     }
     for (const id of options.ownOutboxes?.() ?? []) this.#due(this.track(id), false, nowMs)
-    if (this.#dirty.size > 0 && !this.#saving && nowMs - this.#lastSaveMs >= limits.positionsSaveMs) void this.#save()
+    if (this.#dirty.size > 0 && this.#saving === null && nowMs - this.#lastSaveMs >= limits.positionsSaveMs) void this.#save()
   }
 
   /** Of all groups: a lease may write to any. Leases are many in time, and each is asked for at every tick. */
@@ -254,10 +254,17 @@ export class OutboxBook {
     if (over || holeDue || nowMs - state.lastReadMs >= everyMs) this.readSoon(track)
   }
 
-  async #save(): Promise<void> {
-    const { options, signal } = this.#context
-    this.#saving = true
+  #save(): Promise<void> {
     this.#lastSaveMs = this.#context.now()
+    const saving = this.#saveDirty().finally(() => {
+      this.#saving = null
+    })
+    this.#saving = saving
+    return saving
+  }
+
+  async #saveDirty(): Promise<void> {
+    const { options, signal } = this.#context
     const tracks = [...this.#dirty]
     this.#dirty.clear()
     // Final is saved only with the end: a new leader reads such an outbox no more.
@@ -276,14 +283,12 @@ export class OutboxBook {
       options.onPositions?.(positions)
     } catch (error) {
       this.#context.fail(error)
-    } finally {
-      this.#saving = false
     }
   }
 
-  /** Resolves when what is settled now is durable as positions; for an orderly end. */
-  async flush(): Promise<void> {
-    if (this.#dirty.size > 0 && !this.#saving && !this.#context.signal.aborted) await this.#save()
+  /** Resolves when what is settled now is durable as positions, or when the sync ends. */
+  async positionsSaved(): Promise<void> {
+    while (!this.#context.signal.aborted && (this.#saving !== null || this.#dirty.size > 0)) await (this.#saving ?? this.#save())
   }
 
   #bucketsPast({ saved, last }: Track): number {

@@ -44,6 +44,8 @@ export interface ReverseSync {
    * copiesWaitMs and what PostgreSQL takes to apply what is at hand, or when the signal aborts.
    */
   drainHeld(request: HeldRequest, signal: AbortSignal): Promise<HeldReport>
+  /** Resolves when the positions of what is settled now are durable. False: the sync ended before. */
+  positionsSaved(): Promise<boolean>
   /** The poison of this key has been dealt with: try again. False: it was not halted. */
   release(key: AggregateKey): boolean
   /** Aggregates held back, by slot. */
@@ -278,6 +280,11 @@ class ReverseRun implements ReverseSync {
       evaluate: this.#aggregates.evaluate.bind(this.#aggregates),
       whyWaits: this.#aggregates.whyWaits.bind(this.#aggregates),
     }
+  }
+
+  async positionsSaved(): Promise<boolean> {
+    await this.#outboxes?.positionsSaved()
+    return this.#outboxes !== null && !this.#stop.signal.aborted
   }
 
   release(key: AggregateKey): boolean {

@@ -312,7 +312,7 @@ describe('a command line or a configuration that makes no sense', () => {
 
   test('every command has --help, which costs nothing and exits 0', async () => {
     await using at = await place(ACCOUNTS, { config: null })
-    for (const command of everyCommand()) {
+    for (const command of await everyCommand()) {
       const { exitCode, stdout, stderr } = await at.run([...command, '--help'])
       assert.deepEqual([exitCode, stderr], [0, ''])
       assert.ok(stdout.startsWith(`Usage: switchback ${command.join(' ')} `), stdout)
@@ -325,7 +325,7 @@ describe('a command line or a configuration that makes no sense', () => {
 
   test('what no other test runs as a process is one here: the error on both streams, exit code 2', async () => {
     await using at = await place(ACCOUNTS, { config: null })
-    const commands = everyCommand().filter((command) => !RUN_ELSEWHERE.has(command.join(' ')))
+    const commands = (await everyCommand()).filter((command) => !RUN_ELSEWHERE.has(command.join(' ')))
     await inPairs(commands, async (command) => {
       await refusedJson(at, await at.process([...command, '--frobnicate', '--json']), 'USAGE', /unknown option '--frobnicate'/)
     })
@@ -354,8 +354,9 @@ const RUN_ELSEWHERE = new Set([
 ])
 
 /** Of a group its members. */
-function everyCommand(): string[][] {
-  return COMMANDS.map((make) => make()).flatMap((command) =>
+async function everyCommand(): Promise<string[][]> {
+  const commands = await Promise.all([...COMMANDS.values()].map((make) => make()))
+  return commands.flatMap((command) =>
     command.commands.length === 0 ? [[command.name()]] : command.commands.map((member) => [command.name(), member.name()]),
   )
 }

@@ -66,12 +66,13 @@ for (const owner of ['source', 'target'] as const) {
         signal: AbortSignal.timeout(60_000),
       })
       assert.deepEqual(outcome, { repaired: 3, left: [] })
-      const after = await stores.parity()
-      assert.deepEqual([after.differences, after.notChecked], [0, []])
     } finally {
       stop.abort()
       await writing
     }
+    // A row that changes faster than both stores can be read is named as not compared: only those that rest are all compared.
+    const after = await stores.parity()
+    assert.deepEqual([after.differences, after.notChecked], [0, []])
     const fired = await move.session.query('select what from public.fired')
     assert.deepEqual(fired, [])
     const client = await move.database.connect()

@@ -106,6 +106,23 @@ for (const owner of ['source', 'target'] as const) {
   })
 }
 
+test('a hot row is equal when the other side shows what its owner has shown since the round began (faults.md 29)', async () => {
+  let n = 0
+  const { source, target, parts } = world()
+  // Each look at the owner finds another value; the other side is one of them behind.
+  const hot = (value: number): Row => ['9', String(value), null]
+  const sourceRead = source.readRows.bind(source)
+  source.readRows = async (_, keys) => {
+    source.rows.set('9', hot(n))
+    target.rows.set('9', hot(n - 1))
+    n++
+    return sourceRead(_, keys)
+  }
+  source.rows.set('9', hot(-1))
+  const report = await compareStores(parts, { share: 1, offset: 0 }, never)
+  assert.deepEqual([report.differences, report.notChecked], [0, []])
+})
+
 test('a row that changes in every round is named as not checked, never called equal or different (INV-11)', async () => {
   let n = 0
   const { source, parts } = world('source', {

@@ -133,6 +133,21 @@ test('told entries are applied in order of version, whatever order they come in,
   await eventually(() => it.positions.at(-1)?.sequence === 3, 'the position is durable')
 })
 
+test('positions are durable when they are asked for, however long the next save is off (65)', async () => {
+  await using it = scene({ limits: { pollFeedAliveMs: 1e9, positionsSaveMs: 1e9 } })
+  it.leases.set('l', leaseRow('l'))
+  it.sync.feedAlive('l', true)
+  await eventually(() => it.sync.positionsSaved(), 'the sync has begun')
+  for (const version of [1, 2]) it.tell('l', version, entry('7', version, `7.${version}`))
+  await eventually(() => it.sync.progress().itemsUnsettled === 0 && it.appliedIds().length === 2, 'both applied')
+  assert.deepEqual(it.positions, [])
+  assert.equal(await it.sync.positionsSaved(), true)
+  assert.deepEqual(
+    it.positions.map(({ lease, sequence }) => [lease, sequence]),
+    [['l', 2]],
+  )
+})
+
 test('rows first: an entry whose gateway died before its rows has them on the target before PostgreSQL has it (53)', async () => {
   await using it = scene()
   const rowsThen: (string | null | undefined)[] = []
