@@ -54,7 +54,7 @@ class Aftermath {
   /** By verdict: when the next order may be given. */
   readonly #orderDueMs = new Map<number, number>()
   /** Verdicts whose first words are written. */
-  readonly #begun = new Set<number>()
+  readonly #begun = new Set<string>()
 
   constructor(parts: AftermathParts) {
     this.#parts = parts
@@ -68,8 +68,8 @@ class Aftermath {
       // A crash between the verdict and its order cannot be: they are one transaction.
       if (job !== null && (job.state === 'open' || job.state === 'running')) continue
       const facts = await homeFacts(session, row, job)
-      if (facts.left > 0 && (await this.#orderAgain(row))) continue
-      await this.#report(row, facts, signal)
+      const again = facts.left > 0 && (await this.#orderAgain(row))
+      await this.#report(row, facts, { again, signal })
     }
   }
 
@@ -88,22 +88,28 @@ class Aftermath {
     return true
   }
 
-  async #report(row: VerdictRow, facts: HomeFacts, signal: AbortSignal): Promise<void> {
+  /** `again`: what is left may go home yet. */
+  async #report(
+    row: VerdictRow,
+    facts: HomeFacts,
+    { again, signal }: { readonly again: boolean; readonly signal: AbortSignal },
+  ): Promise<void> {
     const { session, store, log } = this.#parts
+    const begun = `${row.id} after order ${row.job}`
+    if (again && this.#begun.has(begun)) return
     const onset = onsetOf(row, await readEvidence(session, row.id))
     const save = (parity: ComparedAfter | null, whole: boolean) =>
       store.saveReport(row.id, {
         offAt: facts.left > 0 ? null : (facts.lastOff?.at ?? null),
         report: { ...rollbackReport(row, { facts, onset, parity, whole }) },
       })
-    if (!this.#begun.has(row.id)) {
-      this.#begun.add(row.id)
+    if (!this.#begun.has(begun)) {
+      this.#begun.add(begun)
       await save(null, false)
-      log.info(
-        { verdict: row.id, verdictToOffMs: facts.lastOff?.afterVerdictMs },
-        'the traffic is off the canary; both stores are compared',
-      )
+      if (facts.left > 0) log.error({ verdict: row.id, left: facts.left, because: facts.leftBecause }, 'slots did not go home')
+      else log.info({ verdict: row.id, verdictToOffMs: facts.lastOff?.afterVerdictMs }, 'the traffic is off the canary')
     }
+    if (again) return
     const parity = await this.#compared(signal)
     // The next leader compares.
     if (signal.aborted) return

@@ -1,6 +1,6 @@
 // Promises: while a canary is out, both stores are compared all the time: a rotating part of the rows, and at once each row that was written
 // lately, stands still and differs. What still differs when both sides have passed the same position, and is owned by the target, is a
-// wrong write, and counts once. Connections of its own, at most a tenth of the time, and nobody waits for it.
+// wrong write. Connections of its own, at most a tenth of the time, and nobody waits for it.
 import type { Logger } from 'pino'
 import type { Evidence } from '../canary/judge.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -21,6 +21,8 @@ export interface LiveParityParts {
   step(): number
   /** Between two comparisons, at least. */
   readonly everyMs: number
+  /** A row that the target owns differs for good: a flip looks at it again, and leaves its slot where it is (INV-2). */
+  differs(row: RowKey): void
   readonly clock: Clock
   readonly log: Pick<Logger, 'info' | 'warn' | 'error'>
 }
@@ -58,7 +60,7 @@ export class LiveParity {
   readonly #parts: LiveParityParts
   readonly #suspects = new Map<string, RowKey>()
   #last: Evidence['parity'] = null
-  #wrongWrites = 0
+  readonly #wrong = new Set<string>()
   #part = 0
   #told = ''
 
@@ -71,15 +73,15 @@ export class LiveParity {
   }
 
   takeWrongWrites(): number {
-    const count = this.#wrongWrites
-    this.#wrongWrites = 0
+    const count = this.#wrong.size
+    this.#wrong.clear()
     return count
   }
 
   /** A row that stands still and differs: looked into at once. */
   suspect(row: RowKey): void {
     if (this.#suspects.size >= SUSPECTS_MAX) return
-    this.#suspects.set(JSON.stringify([row.table, row.key, row.clustering]), row)
+    this.#suspects.set(idOf(row), row)
   }
 
   /** Until the signal aborts. */
@@ -90,7 +92,7 @@ export class LiveParity {
       if (this.#parts.step() === 0) {
         // Of another canary, nothing is known yet.
         this.#last = null
-        this.#wrongWrites = 0
+        this.#wrong.clear()
         this.#suspects.clear()
         dueMs = clock.monotonicMs()
       } else if (this.#suspects.size > 0) await this.#attempt(() => this.#settleSuspects(signal))
@@ -149,7 +151,10 @@ export class LiveParity {
   #found(differences: readonly Difference[]): void {
     const wrong = differences.filter(({ owner }) => owner === 'target')
     if (wrong.length === 0) return
-    this.#wrongWrites += wrong.length
+    for (const { table, key, clustering } of wrong) {
+      this.#wrong.add(idOf({ table, key, clustering }))
+      this.#parts.differs({ table, key, clustering })
+    }
     const rows = wrong.slice(0, NAMED_MAX).map(({ table, key, clustering, kind }) => `${table} ${[key, ...clustering].join('/')}: ${kind}`)
     this.#parts.log.error({ count: wrong.length, rows }, 'rows that the target owns differ from PostgreSQL, and no write is on its way')
   }
@@ -165,6 +170,10 @@ export class LiveParity {
       this.#told = because
     }
   }
+}
+
+function idOf({ table, key, clustering }: RowKey): string {
+  return JSON.stringify([table, key, clustering])
 }
 
 async function rowsOf({ client, mapping }: Workspace): Promise<number> {

@@ -19,12 +19,16 @@ export function onsetMs(verdict: JudgeVerdict, recorded: RecordedEvidence): numb
   if (detector === 'wrong-write' || detector === 'saturation') return null
   let state = recorded.state
   let onset: number | null = null
+  let known = Object.hasOwn(state.statements, evidence.statement ?? '')
   for (const span of recorded.spans) {
     const judged = judge(state, span, recorded.config)
     state = judged.state
     const now = judged.levels.find((level) => level.detector === detector && level.statement === evidence.statement)
     if (now === undefined) continue
     if (now.level < CHANCE_LEVEL) onset = span.tMs
+    // Harmed from the first request on.
+    else if (!known) onset = span.tMs - span.spanMs
+    known = true
   }
   return onset
 }

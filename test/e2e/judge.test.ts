@@ -3,18 +3,19 @@
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import type pg from 'pg'
 import type { RollbackReport } from '../../src/app/judge-report.ts'
 import { placeOrder } from '../../src/app/place-order.ts'
+import type { Status } from '../../src/app/status.ts'
 import { hashSlotOf } from '../../src/model/key.ts'
 import type { JudgeOptions } from '../../src/model/migration.ts'
 import { listVerdicts, type VerdictRow } from '../../src/store/judging.ts'
 import type { Fault, FaultHook } from '../../src/targets/memory/faults.ts'
 import { eventually } from '../support/eventually.ts'
 import { type Move, startMove } from '../support/move.ts'
-import { type Ended, runHere } from './cli-place.ts'
+import { type Ended, runHere, startCommand } from './cli-place.ts'
 
 const KEYS = 400
 const SQL = `
@@ -137,6 +138,26 @@ function ranAs({ exitCode, stdout }: Ended): { readonly code: number | null; rea
   return { code: exitCode, result: JSON.parse(stdout) as Record<string, unknown> }
 }
 
+/** `status --watch` while the canary is out: an object a line, until Ctrl-C. */
+async function watched(move: Move): Promise<void> {
+  const args = ['status', '--watch', '--json', '--config', move.configPath]
+  const { child, says, output, ended } = startCommand(args, dirname(move.configPath), { ...process.env, ...move.env })
+  await says(/\n.*\n.*"levels":\[\{.*\n/, 30_000)
+  child.kill('SIGINT')
+  assert.equal((await ended).exitCode, 0, output())
+  const looks = (await ended).stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Status)
+  const { standing, rolledBack: off } = looks.at(-1)!.judge
+  assert.deepEqual([off, standing!.step, standing!.promote, standing!.threshold], [null, CANARY.length, false, 3_000_000])
+  const [statement] = standing!.statements
+  assert.match(statement!.statement, /^update notes/)
+  assert.ok(statement!.canary.p99Ms! > 0 && statement!.control.p99Ms! > 0)
+  assert.ok(standing!.hotKeys.every(({ key }) => /^key-[0-9a-f]{16}$/.test(key)))
+  assert.ok(standing!.holds.some((because) => /baked for/.test(because)))
+}
+
 test('errors of the target: the verdict is recorded before it acts, the keys are home, and the report says what was (faults.md 30)', {
   timeout: 120_000,
 }, async () => {
@@ -148,6 +169,7 @@ test('errors of the target: the verdict is recorded before it acts, the keys are
     const { move, traffic } = world
     await eventually(() => traffic.ok > 200, 'traffic flows')
     assert.deepEqual(await listVerdicts(move.session, 10), [])
+    await watched(move)
     failing = true
     const plantedMs = Date.now()
     const { id, job, verdict } = await rolledBack(move)
@@ -179,7 +201,11 @@ test('errors of the target: the verdict is recorded before it acts, the keys are
       const again = await run('judge', 'recheck', file)
       assert.deepEqual([again.code, again.result['ok']], [0, true])
       const told = await run('judge', 'report')
-      assert.equal(told.code, 0)
+      assert.deepEqual([told.code, told.result['id'], told.result['ok']], [0, id, true])
+      const none = await run('judge', 'report', '99')
+      assert.deepEqual([none.code, (none.result['error'] as { code: string }).code], [2, 'VERDICT_UNKNOWN'])
+      const words = await runHere(['status', '--config', move.configPath], folder, move.env)
+      assert.match(words.stdout, /ROLLED BACK by verdict \d+ at .*: error-limit of update notes/)
       const status = await run('status')
       assert.equal((status.result['judge'] as { rolledBack: { verdict: number } }).rolledBack.verdict, id)
     } finally {
@@ -299,9 +325,17 @@ test('a row that the target owns and PostgreSQL has otherwise turns the canary b
     assert.deepEqual(await listVerdicts(move.session, 10), [])
     await store.putRows([{ ...key, values: [row.values![0]!, '-7'], stamp: row.stamp + 1n, mark: false }])
     const { id, verdict } = await rolledBack(move, 60_000)
-    assert.deepEqual([verdict.detector, verdict.evidence.numbers], ['wrong-write', { wrongWrites: 1 }])
-    const report = await reported(move, id)
-    assert.equal(report.writesLost.known, null)
-    assert.ok(report.parity !== null && 'differences' in report.parity && report.parity.differences === 1)
+    assert.equal(verdict.detector, 'wrong-write')
+    // The slot that is in doubt stays where it is, by name; no other waits for it.
+    await eventually(async () => (await onTarget(move)) === 1, 'the others are home', 30_000)
+    const report = await eventually(async () => {
+      const [row] = await listVerdicts(move.session, 1)
+      return row!.id === id && row!.report !== null && (row!.report as unknown as RollbackReport)
+    }, 'the report')
+    assert.deepEqual(
+      [report.slotsLeft, report.slotsHome, report.writesLost.known, report.verdictToOffMs],
+      [1, CANARY.length - 1, null, null],
+    )
+    assert.match(report.leftBecause.join(), /rows of it differ between the stores/)
   })
 })
