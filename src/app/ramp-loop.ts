@@ -42,7 +42,12 @@ export async function runRamps(parts: RampParts, signal: AbortSignal): Promise<v
   const telling = { atMs: Number.NEGATIVE_INFINITY, because: '' }
   while (!signal.aborted) {
     const ramp = await parts.ramps.open()
-    if (ramp !== null) await lookOnce(parts, ramp, timing, telling)
+    try {
+      if (ramp !== null) await lookOnce(parts, ramp, timing, telling)
+    } catch (error) {
+      // Somebody holds its row just now: looked at again.
+      if (!isLockRefusal(error)) throw error
+    }
     await parts.clock.sleep(LOOK_MS, signal)
   }
 }
@@ -97,12 +102,7 @@ async function act(parts: RampParts, look: RampLook, decision: Exclude<RampDecis
 }
 
 async function order({ ramps, token, log }: RampParts, ramp: RampRow, next: Parameters<RampParts['ramps']['step']>[2]): Promise<void> {
-  try {
-    if (!(await ramps.step(ramp.id, token, next))) log.info({ ramp: ramp.id }, 'the ramp was ended before its next order')
-  } catch (error) {
-    // Somebody holds the row just now: looked at again.
-    if (!isLockRefusal(error)) throw error
-  }
+  if (!(await ramps.step(ramp.id, token, next))) log.info({ ramp: ramp.id }, 'the ramp was ended before its next order')
 }
 
 async function plan({ ramps, token, measurements, frozen, view, nameOf }: RampParts, { ramp, onTarget }: RampLook): Promise<void> {

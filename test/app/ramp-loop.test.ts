@@ -197,3 +197,21 @@ test('after a verdict a ramp is over, and a person’s new one starts the judge 
   assert.deepEqual(await world.carryOut(leader), [])
   assert.equal(said.startedAgain, 1)
 })
+
+test('a row that somebody holds ends no lead: the ramp is looked at again', async () => {
+  await using world = await loopWorld()
+  const { ramps, admin } = world
+  const leader = await world.leader()
+  const id = (await ramps.order(SETTINGS))!
+  await admin.query('begin')
+  await admin.query('select 1 from switchback.ramp where id = $1 for update', [id])
+  world.lead(leader)
+  const watch = await world.db.connect()
+  const waits = async () =>
+    (await watch.query(`select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like '%ramp_order%'`)).rows.length > 0
+  await eventually(waits, 'the leader waits for the row')
+  await eventually(async () => !(await waits()), 'it is refused')
+  await eventually(waits, 'it tries again')
+  await admin.query('rollback')
+  assert.deepEqual(await world.carryOut(leader), [])
+})
