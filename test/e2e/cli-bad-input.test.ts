@@ -327,12 +327,20 @@ describe('a command line or a configuration that makes no sense', () => {
     await using at = await place(ACCOUNTS, { config: null })
     const commands = (await everyCommand()).filter((command) => !RUN_ELSEWHERE.has(command.join(' ')))
     await inPairs(commands, async (command) => {
-      await refusedJson(at, await at.process([...command, '--frobnicate', '--json']), 'USAGE', /unknown option '--frobnicate'/)
+      await refusedJson(
+        at,
+        await at.process([...command, ...(REQUIRED[command.join(' ')] ?? []), '--frobnicate', '--json']),
+        'USAGE',
+        /unknown option '--frobnicate'/,
+      )
     })
     const help = await at.process(['--help'])
     assert.deepEqual([help.exitCode, help.stderr, help.stdout.startsWith('Usage: switchback ')], [0, '', true])
   })
 })
+
+/** Options without which a command says nothing of others. */
+const REQUIRED: Readonly<Record<string, readonly string[]>> = { 'judge evidence': ['--export', 'file'] }
 
 /** As processes, by ends-by-command.test.ts and demo-stop.test.ts. */
 const RUN_ELSEWHERE = new Set([
