@@ -38,7 +38,15 @@ export async function reverseLags(database: BenchDatabase, target: Target, load:
     const appliedAtMs = new Map<string, number>()
     const applier = observed(await openApplier(database, defer), appliedAtMs)
     const reverse = reverseSync(target, applier)
-    const feed = await startFeedServer({ host: '127.0.0.1', port: 0, secret: SECRET, token: TOKEN, reverse, warn: () => undefined })
+    const feed = await startFeedServer({
+      host: '127.0.0.1',
+      port: 0,
+      secret: SECRET,
+      token: TOKEN,
+      reverse,
+      measured: () => undefined,
+      warn: () => undefined,
+    })
     defer(() => feed.close())
     const stop = new AbortController()
     const running = reverse.run(AbortSignal.any([stop.signal, options.signal]))

@@ -1,6 +1,8 @@
 // Promises: the load in a process of its own, as a service would be. One JSON argument (LoadOptions); a sample or the counts a line
-// on standard output; ends its arrivals and reports the counts when its standard input ends.
+// on standard output; a line of standard input steers it (Steering); ends its arrivals and reports the counts when that ends.
+import { createInterface } from 'node:readline'
 import { type LoadOptions, startLoad } from './load.ts'
+import type { Steering } from './steering.ts'
 
 const options = JSON.parse(process.argv[2]!) as LoadOptions
 const print = (value: unknown) => process.stdout.write(`${JSON.stringify(value)}\n`)
@@ -14,8 +16,9 @@ const load = startLoad(options, (sample) =>
   }),
 )
 process.on('SIGINT', () => undefined)
-process.stdin.resume()
-process.stdin.on('end', () => {
+const commands = createInterface({ input: process.stdin })
+commands.on('line', (line) => load.steer(JSON.parse(line) as Steering))
+commands.on('close', () => {
   void load.stop().then(() => {
     print({ counts: load.counts })
     process.exitCode = 0

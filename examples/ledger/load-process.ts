@@ -5,12 +5,15 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { nodeArguments } from '../../src/app/node-arguments.ts'
 import type { LoadCounts, LoadOptions, LoadSample } from './load.ts'
+import type { Steering } from './steering.ts'
 
 const EXTENSION = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
 
 export interface LoadProcess {
   readonly samples: readonly LoadSample[]
   readonly acknowledgedWrites: number
+  /** Whom it asks for from now on. */
+  steer(steering: Steering): void
   /** Ends the arrivals and waits until every operation has its outcome. Idempotent. */
   stopArrivals(): Promise<void>
   /** The same, and returns the counts. */
@@ -26,6 +29,7 @@ export function startLoadProcess(options: LoadOptions): LoadProcess {
   const onExit = () => child.kill('SIGKILL')
   process.once('exit', onExit)
   child.once('close', () => process.off('exit', onExit))
+  child.stdin!.on('error', () => undefined) // it has ended, which is seen by that
   const samples: LoadSample[] = []
   let acknowledged = 0
   let counts: LoadCounts | null = null
@@ -43,6 +47,9 @@ export function startLoadProcess(options: LoadOptions): LoadProcess {
     samples,
     get acknowledgedWrites() {
       return acknowledged
+    },
+    steer(steering) {
+      child.stdin!.write(`${JSON.stringify(steering)}\n`)
     },
     async stopArrivals() {
       child.stdin!.end()

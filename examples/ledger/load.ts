@@ -4,6 +4,7 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { Journal, type Outcome } from './journal.ts'
+import { type Steering, steeredPicker } from './steering.ts'
 import { zipfPicker } from './zipf.ts'
 
 export interface LoadOptions {
@@ -27,6 +28,8 @@ export interface LoadSample {
   readonly latencyMs: number
   readonly intendedMs: number
   readonly account: number
+  /** Sent about mapped tables, of the try that was its last. */
+  readonly statements: number
   /** Of the connection that it was last sent on, and when that was made; null: none was found. */
   readonly port: number | null
   readonly connectedMs: number | null
@@ -58,6 +61,8 @@ export const NOTHING_COUNTED: Readonly<LoadCounts> = {
 
 export interface Load {
   readonly counts: Readonly<LoadCounts>
+  /** From the next arrival on. */
+  steer(steering: Steering): void
   /** Stops new arrivals and waits until each operation in flight has its outcome. */
   stop(): Promise<void>
 }
@@ -72,7 +77,8 @@ const RETRY = new Set(['40001', '40P01', '55P03', '57P01', '57P03', '53300', '08
 
 export function startLoad(options: LoadOptions, onSample: (sample: LoadSample) => void): Load {
   const random = mulberry32(options.seed)
-  const pick = zipfPicker(options.accounts, options.zipf, random)
+  const plain = zipfPicker(options.accounts, options.zipf, random)
+  let pick = plain
   const pool = new Connections(options)
   const journal = new Journal(options.journalPath)
   const counts: LoadCounts = { ...NOTHING_COUNTED }
@@ -97,6 +103,9 @@ export function startLoad(options: LoadOptions, onSample: (sample: LoadSample) =
   arrive()
   return {
     counts,
+    steer(steering) {
+      pick = steeredPicker(plain, steering, random)
+    },
     async stop() {
       stopped = true
       if (counts.inFlight > 0) await new Promise<void>((resolve) => idle.push(resolve))
@@ -125,14 +134,14 @@ async function operate(world: World, account: number, choice: number, detail: nu
 
 async function read(world: World, account: number, intendedMs: number): Promise<void> {
   const { counts, floors } = world
-  const done = await attempt(world, async (client) => {
+  const done = await attempt(world, async ({ ask }) => {
     const floor = floors.get(account) ?? 0
-    const shown = await client.query('select balance, entry_count, last_op from accounts where id = $1', [account])
+    const shown = await ask('select balance, entry_count, last_op from accounts where id = $1', [account])
     const row = shown.rows[0] as { entry_count: number; last_op: string | null } | undefined
     if (row === undefined || row.entry_count < floor) counts.staleReads++
     if (row?.last_op != null) {
       // last_op and its entry are of one transaction: who has seen the one must see the other.
-      const entry = await client.query('select amount from entries where account_id = $1 and op = $2', [account, row.last_op])
+      const entry = await ask('select amount from entries where account_id = $1 and op = $2', [account, row.last_op])
       if (entry.rows.length !== 1) counts.halfReads++
     }
     if (row !== undefined) floors.set(account, Math.max(floors.get(account) ?? 0, row.entry_count))
@@ -146,15 +155,10 @@ async function read(world: World, account: number, intendedMs: number): Promise<
 async function deposit(world: World, account: number, amount: string, intendedMs: number): Promise<void> {
   const op = randomUUID()
   world.journal.intend({ op, kind: 'deposit', account, value: amount, atMs: Date.now() })
-  const done = await attempt(world, async (client, committing) => {
+  const done = await attempt(world, async ({ client, ask, committing }) => {
     await client.query('begin')
-    await client.query('insert into entries (account_id, op, amount, note) values ($1, $2, $3, $4)', [
-      account,
-      op,
-      amount,
-      `deposit — ${amount} €`,
-    ])
-    await client.query('update accounts set balance = balance + $2, entry_count = entry_count + 1, last_op = $3 where id = $1', [
+    await ask('insert into entries (account_id, op, amount, note) values ($1, $2, $3, $4)', [account, op, amount, `deposit — ${amount} €`])
+    await ask('update accounts set balance = balance + $2, entry_count = entry_count + 1, last_op = $3 where id = $1', [
       account,
       amount,
       op,
@@ -174,9 +178,9 @@ async function deposit(world: World, account: number, amount: string, intendedMs
 async function editProfile(world: World, account: number, kind: string, intendedMs: number): Promise<void> {
   const op = randomUUID()
   world.journal.intend({ op, kind: 'profile', account, value: kind, atMs: Date.now() })
-  const done = await attempt(world, async (client, committing) => {
+  const done = await attempt(world, async ({ ask, committing }) => {
     committing()
-    const { rowCount } = await client.query(
+    const { rowCount } = await ask(
       'update profiles set revision = revision + 1, token = $3, seen_at = $4, data = $5 where account_id = $1 and kind = $2',
       [account, kind, op, new Date(), JSON.stringify({ op, price: 1.1, name: 'Ærøskøbing' })],
     )
@@ -188,6 +192,15 @@ async function editProfile(world: World, account: number, kind: string, intended
 interface Done extends Connected {
   readonly outcome: Outcome
   readonly sqlstate: string | null
+  readonly statements: number
+}
+
+interface Try {
+  readonly client: pg.Client
+  /** One statement about mapped tables. */
+  readonly ask: (text: string, values: unknown[]) => Promise<pg.QueryResult>
+  /** From here on it may have taken effect. */
+  readonly committing: () => void
 }
 
 interface Connected {
@@ -207,28 +220,34 @@ function finishWrite(world: World, op: string, account: number, done: Done, inte
 }
 
 /** Sends an operation until it has an outcome. Only what surely was not written is sent again. */
-async function attempt(world: World, work: (client: pg.Client, committing: () => void) => Promise<Outcome>): Promise<Done> {
+async function attempt(world: World, work: (one: Try) => Promise<Outcome>): Promise<Done> {
   const deadlineMs = performance.now() + world.options.giveUpMs
   for (let tries = 0; ; tries++) {
     const client = await world.pool.take(deadlineMs)
-    if (client === null) return { outcome: 'refused', sqlstate: '08001', ...NOWHERE }
+    if (client === null) return { outcome: 'refused', sqlstate: '08001', statements: 0, ...NOWHERE }
     const connected = world.pool.connected(client)
     let sent = false
+    let statements = 0
+    const ask: Try['ask'] = (text, values) => {
+      statements++
+      return client.query(text, values)
+    }
+    const committing = () => {
+      sent = true
+    }
     try {
-      const outcome = await work(client, () => {
-        sent = true
-      })
+      const outcome = await work({ client, ask, committing })
       world.pool.give(client)
-      return { outcome, sqlstate: null, ...connected }
+      return { outcome, sqlstate: null, statements, ...connected }
     } catch (error) {
       const sqlstate = (error as { code?: string }).code ?? '08006'
       const broken = !isSqlstate(sqlstate) || sqlstate.startsWith('08') || sqlstate.startsWith('57P')
       if (broken) world.pool.drop(client)
       else world.pool.give(client, 'rollback')
       if (sent && (sqlstate === '08007' || !isSqlstate(sqlstate) || sqlstate === '08006'))
-        return { outcome: 'unknown', sqlstate, ...connected }
+        return { outcome: 'unknown', sqlstate, statements, ...connected }
       if ((!RETRY.has(sqlstate) && isSqlstate(sqlstate)) || performance.now() > deadlineMs)
-        return { outcome: 'refused', sqlstate, ...connected }
+        return { outcome: 'refused', sqlstate, statements, ...connected }
       world.counts.retries++
       await new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(200, 2 ** tries)))
     }

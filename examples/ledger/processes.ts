@@ -48,7 +48,7 @@ export async function runCommand(args: readonly string[], options: CommandOption
   child.stderr.on('data', (chunk: Buffer) => {
     const text = chunk.toString('utf8')
     stderr = (stderr + text).slice(-20_000)
-    for (const line of text.split('\n')) if (line.trim() !== '') options.onProgress?.(line)
+    for (const line of text.split('\n')) if (line.trim() !== '') options.onProgress?.(readable(line))
   })
   const { code, signal } = await new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) =>
     child.once('close', (code, signal) => resolve({ code, signal })),
@@ -62,6 +62,17 @@ export async function runCommand(args: readonly string[], options: CommandOption
     stderr += stdout
   }
   return { exitCode: code ?? 1, signal, result, stderr }
+}
+
+/** A log's JSON line as a person reads it: who says what. Any other line is as it is. */
+export function readable(line: string): string {
+  if (!line.startsWith('{')) return line
+  try {
+    const { name, msg } = JSON.parse(line) as { name?: unknown; msg?: unknown }
+    return typeof name === 'string' && typeof msg === 'string' ? `${name}: ${msg}` : line
+  } catch {
+    return line
+  }
 }
 
 /** A long-running command that is started again when it dies, until it is stopped. */
@@ -134,7 +145,7 @@ export class Supervised {
     for (const stream of [child.stdout, child.stderr]) {
       createInterface({ input: stream }).on('line', (line) => {
         this.#log = `${this.#log}${line}\n`.slice(-200_000)
-        this.#options.onProgress?.(line)
+        this.#options.onProgress?.(readable(line))
       })
     }
     child.once('exit', () => {

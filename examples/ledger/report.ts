@@ -1,5 +1,6 @@
 // Promises: the demo's verdict, computed from evidence alone. Pure.
 import type { LedgerReport } from './check.ts'
+import { type Round, roundFailures, toldRound } from './incident-report.ts'
 import type { LoadCounts, LoadSample } from './load.ts'
 
 export interface Percentiles {
@@ -39,6 +40,8 @@ export interface Evidence {
   /** Wall clock windows in which refusals were asked for. */
   readonly readonlyWindows: readonly (readonly [fromMs: number, toMs: number])[]
   readonly rollbackDurationMs: number
+  /** The last chapter: the judge goes back alone. */
+  readonly judged: Round
   readonly parity: { readonly rowsCompared: number; readonly differences: number; readonly notChecked: number }
   readonly durationMs: number
   /** Of whom each account is. */
@@ -51,7 +54,7 @@ const ON_TARGET_MIN = 1_000
 const SHOWN_MAX = 5
 
 export function demoReport(evidence: Evidence) {
-  const { counts, source, target, flips } = evidence
+  const { counts, source, target, flips, judged } = evidence
   const lost = new Set([...source.lost, ...target.lost]).size
   const doubled = new Set([
     ...source.doubled,
@@ -59,8 +62,9 @@ export function demoReport(evidence: Evidence) {
     ...source.unbalanced.map((id) => `account ${id}`),
     ...target.unbalanced.map((id) => `account ${id}`),
   ]).size
+  const refusing = [...evidence.readonlyWindows, [judged.onsetMs, judged.backMs ?? Number.POSITIVE_INFINITY] as const]
   const refusals = evidence.samples.filter(
-    (sample) => sample.kind === 'write' && sample.outcome === 'refused' && !insideAny(sample, evidence.readonlyWindows),
+    (sample) => sample.kind === 'write' && sample.outcome === 'refused' && !insideAny(sample, refusing),
   )
   const refusedElsewhere = refusals.length
   const refusedWith = [...new Set(refusals.map((sample) => sample.sqlstate))].join(', ')
@@ -80,11 +84,12 @@ export function demoReport(evidence: Evidence) {
     ...fail(counts.halfReads > 0, `${counts.halfReads} reads saw half a transaction`),
     ...fail(evidence.parity.differences > 0, `${evidence.parity.differences} rows differ`),
     ...fail(evidence.parity.notChecked > 0, `${evidence.parity.notChecked} rows were not compared`),
-    ...fail(refusedElsewhere > 0, `${refusedElsewhere} writes were refused outside the read-only window (${refusedWith})`),
+    ...fail(refusedElsewhere > 0, `${refusedElsewhere} writes were refused outside the read-only window and the incident (${refusedWith})`),
     ...fail(
       unexplained.length > 0,
       `${unexplained.length} writes have an unknown outcome on connections that no kill has broken: ${unexplained.slice(0, SHOWN_MAX).map(tellSample).join('; ')}`,
     ),
+    ...roundFailures(judged),
   ]
   const slotted = flips.map((flip) => ({ flip, pauses: pausesOf(evidence, flip) }))
   const back = slotted.filter(({ flip }) => flip.rollback).flatMap(({ pauses }) => pauses)
@@ -111,6 +116,7 @@ export function demoReport(evidence: Evidence) {
       })),
     readonlyMs: Math.round(evidence.readonlyWindows.reduce((sum, [from, to]) => sum + to - from, 0)),
     rollback: { writes: back.length, pauseMs: percentiles(back), durationMs: Math.round(evidence.rollbackDurationMs) },
+    judged: toldRound(judged),
     parity: { rowsCompared: evidence.parity.rowsCompared, differences: evidence.parity.differences },
     durationMs: Math.round(evidence.durationMs),
   }
@@ -144,7 +150,7 @@ function tellSample({ account, sqlstate, intendedMs, latencyMs, port }: LoadSamp
   return `account ${account}, ${sqlstate}, sent ${new Date(intendedMs).toISOString()} to port ${port}, answered after ${Math.round(latencyMs)} ms`
 }
 
-function insideAny(sample: LoadSample, windows: Evidence['readonlyWindows']): boolean {
+function insideAny(sample: LoadSample, windows: readonly (readonly [fromMs: number, toMs: number])[]): boolean {
   return windows.some(([from, to]) => sample.intendedMs + sample.latencyMs >= from && sample.intendedMs <= to)
 }
 

@@ -1,6 +1,7 @@
 // Promises: the demo's evidence in sentences. Pure.
 import type { DemoReport } from './demo.ts'
 import type { Percentiles } from './report.ts'
+import { tellRound } from './tell-incident.ts'
 
 export function tellReport(report: DemoReport): string[] {
   const { flips, rollback, parity } = report
@@ -10,6 +11,7 @@ export function tellReport(report: DemoReport): string[] {
     `${report.lostWrites} lost, ${report.doubledWrites} doubled, ${report.staleReads} stale reads, ${report.halfReads} reads of half a transaction.`,
     ...flips.map((flip) => `${flip.from} -> ${flip.to}: ${flip.slots} slots, ${took(flip)}.`),
     `Rollback: ${rollback.durationMs} ms for all keys under load; ${took(rollback)}.`,
+    `The judge's rollback. ${tellRound(report.judged)}`,
     `Read-only for ${report.readonlyMs} ms. Parity: ${parity.rowsCompared} rows compared, ${parity.differences} differences.`,
     ...report.kills.map((kill) => `kill -9 of ${kill.process}: ${kill.step}.`),
     `${(report.durationMs / 1000).toFixed(1)} s in all.`,

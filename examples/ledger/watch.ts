@@ -1,8 +1,17 @@
 // Promises: what the demo sees of the move from outside, in the control schema's own tables: flips and their times, how many
-// transactions the target has sent back; and the kills that it does in the middle of them.
+// transactions the target has sent back, what the judge has said; and the kills that it does in the middle of them.
 import pg from 'pg'
 import type { Supervised } from './processes.ts'
 import type { FlipWindow, Kill } from './report.ts'
+
+export interface RecordedVerdict {
+  readonly id: string
+  readonly detector: string
+  readonly statement: string | null
+  /** Wall clock, ms: when it was recorded, and when the last of the traffic was off the target; null: not yet. */
+  readonly atMs: number
+  readonly offMs: number | null
+}
 
 export class Watch {
   readonly #client: pg.Client
@@ -44,9 +53,61 @@ export class Watch {
     })
   }
 
+  /** The judge's newest verdict that turned the traffic back, as the controller has recorded it. */
+  async newestRollback(): Promise<RecordedVerdict | null> {
+    const { rows } = await this.#client.query<{ id: string; detector: string; statement: string | null; at: string; off: string | null }>(
+      `select id::text as id, detector, verdict -> 'evidence' ->> 'statement' as statement,
+              (extract(epoch from at) * 1000)::text as at, (extract(epoch from off_at) * 1000)::text as off
+         from switchback.verdict where act = 'rollback' order by verdict.id desc limit 1`,
+    )
+    const [row] = rows
+    if (row === undefined) return null
+    return {
+      id: row.id,
+      detector: row.detector,
+      statement: row.statement,
+      atMs: Number(row.at),
+      offMs: row.off === null ? null : Number(row.off),
+    }
+  }
+
+  async rollbacks(): Promise<number> {
+    return this.#number(`select count(*)::text as n from switchback.verdict where act = 'rollback'`)
+  }
+
+  async debtSlots(): Promise<number> {
+    return this.#number('select count(*)::text as n from switchback.debt')
+  }
+
+  async slotsOnTarget(): Promise<ReadonlySet<number>> {
+    const { rows } = await this.#client.query<{ slot: number }>(`select slot::int as slot from switchback.ownership where owner = 'target'`)
+    return new Set(rows.map((row) => row.slot))
+  }
+
+  /** Of the target, and held back until it answers. */
+  async parkedSlots(): Promise<readonly number[]> {
+    const { rows } = await this.#client.query<{ slot: number }>(
+      `select slot::int as slot from switchback.ownership where owner = 'target' and phase <> 'steady' order by slot`,
+    )
+    return rows.map((row) => row.slot)
+  }
+
+  /** The order to go back has brought home what can go without the target, and waits for it. */
+  async onlyParkedLeft(): Promise<boolean> {
+    const waiting = await this.#number(
+      `select count(*)::text as n from switchback.job where state = 'running' and progress ->> 'step' like 'the target does not answer%'`,
+    )
+    const served = await this.#number(`select count(*)::text as n from switchback.ownership where owner = 'target' and phase = 'steady'`)
+    return waiting > 0 && served === 0
+  }
+
   /** Transactions committed on the target that PostgreSQL holds, in all tenures. */
   async appliedTransactions(): Promise<number> {
-    const { rows } = await this.#client.query<{ n: string }>('select transactions::text as n from switchback.applied_total')
+    return this.#number('select transactions::text as n from switchback.applied_total')
+  }
+
+  async #number(sql: string): Promise<number> {
+    const { rows } = await this.#client.query<{ n: string }>(sql)
     return Number(rows[0]!.n)
   }
 

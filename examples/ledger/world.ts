@@ -6,6 +6,8 @@ import { startDynalite } from '../../src/app/embedded/dynalite.ts'
 import { freePort } from '../../src/app/embedded/free-port.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/app/embedded/postgres.ts'
 import { makeTemporaryFolder, writeNewFile } from '../../src/app/write-file.ts'
+import type { JudgeOptions } from '../../src/model/migration.ts'
+import { FaultProxy } from './fault-proxy.ts'
 import type { CommandOptions } from './processes.ts'
 import { LEDGER_SCHEMA, seedSql } from './schema.ts'
 import type { DynamoPlace } from './stores.ts'
@@ -25,9 +27,18 @@ export interface World {
   /** The store's process stands still, its sockets open: a black hole. Resumed before `close`. */
   pauseTarget(): void
   resumeTarget(): void
+  /** Null: Switchback's processes reach everything directly. */
+  readonly lines: FaultLines | null
   /** Ends what was deferred, last first; idempotent. */
   close(): Promise<void>
   defer(end: () => unknown): void
+}
+
+export interface FaultLines {
+  /** Of gateways, controller and commands to the store. */
+  readonly store: FaultProxy
+  /** Of the gateways to the controller. */
+  readonly feed: FaultProxy
 }
 
 export interface WorldOptions {
@@ -37,6 +48,10 @@ export interface WorldOptions {
   readonly signal: AbortSignal
   /** The store keeps its data in a folder, so that its process may die. */
   readonly durableTarget?: boolean
+  /** Lines that can be broken, between Switchback's processes and to the store. */
+  readonly lines?: boolean
+  /** The configuration's `judge`. */
+  readonly judge?: JudgeOptions
 }
 
 export const TABLE_PREFIX = 'ledger_'
@@ -79,7 +94,10 @@ async function start(options: WorldOptions, ends: (() => unknown)[], close: () =
   ends.push(() => dynalite.stop())
   const databaseUrl = await createLedger(postgres.url(), postgres.url('ledger'), options.accounts)
   const [first, second, controller] = [await freePort(), await freePort(), await freePort()]
-  writeNewFile(join(folder, 'switchback.config.ts'), configText(dynalite.endpoint, first, controller), { left: 'Nothing was changed.' })
+  const lines = options.lines ? await openLines(dynalite.port, controller, ends) : null
+  const endpoint = lines === null ? dynalite.endpoint : `http://127.0.0.1:${lines.store.port}`
+  const config = configText({ endpoint, gatewayPort: first, controllerPort: controller, lines, judge: options.judge })
+  writeNewFile(join(folder, 'switchback.config.ts'), config, { left: 'Nothing was changed.' })
   return {
     folder,
     databaseUrl,
@@ -101,9 +119,19 @@ async function start(options: WorldOptions, ends: (() => unknown)[], close: () =
     },
     pauseTarget: () => void process.kill(dynalite.pid, 'SIGSTOP'),
     resumeTarget: () => void process.kill(dynalite.pid, 'SIGCONT'),
+    lines,
     close,
     defer: (end) => ends.push(end),
   }
+}
+
+async function openLines(storePort: number, controllerPort: number, ends: (() => unknown)[]): Promise<FaultLines> {
+  const open = async (port: number) => {
+    const line = await FaultProxy.open(port)
+    ends.push(() => line[Symbol.asyncDispose]())
+    return line
+  }
+  return { store: await open(storePort), feed: await open(controllerPort) }
 }
 
 async function createLedger(adminUrl: string, url: string, accounts: number): Promise<string> {
@@ -127,7 +155,17 @@ async function connected(url: string, work: (client: pg.Client) => Promise<unkno
   }
 }
 
-function configText(endpoint: string, gatewayPort: number, controllerPort: number): string {
+interface ConfigParts {
+  readonly endpoint: string
+  readonly gatewayPort: number
+  readonly controllerPort: number
+  readonly lines: FaultLines | null
+  readonly judge: WorldOptions['judge']
+}
+
+function configText({ endpoint, gatewayPort, controllerPort, lines, judge }: ConfigParts): string {
+  const advertise = lines === null ? '' : `, advertise: { port: ${lines.feed.port} }`
+  const judging = judge === undefined ? '' : `\n  judge: ${JSON.stringify(judge)},`
   return `import { defineMigration } from 'switchback'
 
 export default defineMigration({
@@ -140,7 +178,7 @@ export default defineMigration({
     'public.profiles': { partitionKey: 'account_id' },
   },
   gateway: { port: ${gatewayPort} },
-  controller: { port: ${controllerPort} },
+  controller: { port: ${controllerPort}${advertise} },${judging}
   signingKeyFile: 'switchback.key',
   invariants: [
     {

@@ -1,6 +1,6 @@
-// Promises: keys 1..n with Zipf's frequencies (rank r with weight 1 / r^s), shuffled so that the hot keys are not neighbours.
+// Promises: keys 1..n with Zipf's frequencies (rank r with weight 1 / r^s), shuffled so that the hot keys are not neighbours; or the ranks.
 
-export function zipfPicker(n: number, s: number, random: () => number): () => number {
+export function zipfPicker(n: number, s: number, random: () => number, { shuffled = true } = {}): () => number {
   const cumulative = new Float64Array(n)
   let total = 0
   for (let rank = 1; rank <= n; rank++) {
@@ -8,7 +8,7 @@ export function zipfPicker(n: number, s: number, random: () => number): () => nu
     cumulative[rank - 1] = total
   }
   const keys = Array.from({ length: n }, (_, i) => i + 1)
-  for (let i = n - 1; i > 0; i--) {
+  for (let i = n - 1; shuffled && i > 0; i--) {
     const j = Math.floor(random() * (i + 1))
     const swapped = keys[i]!
     keys[i] = keys[j]!

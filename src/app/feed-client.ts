@@ -1,11 +1,12 @@
 // Promises: a gateway's end of the feed: tells the leader of each settled entry within a few milliseconds, and everything it still
-// holds to each new leader. Losing the connection costs time only: the leader then reads the outboxes.
+// holds to each new leader; and once a second of what its gateway measured. Losing the connection costs time only: the leader then reads the outboxes.
 import { connect, type Socket } from 'node:net'
 import { backoffMs } from '../lib/backoff.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Random } from '../lib/prng.ts'
 import type { SettledEntry, SettledSink } from '../model/executor.ts'
 import type { LeaseId } from '../model/ids.ts'
+import type { MeasuredReport } from '../model/measured.ts'
 import type { FeedEndpoint } from '../store/endpoint.ts'
 import { createFeedDecoder, encodeFeedMessage, encodeSettled, FEED_PROTOCOL } from '../sync/feed.ts'
 import { SettledBacklog } from '../sync/settled-backlog.ts'
@@ -21,6 +22,8 @@ export interface FeedClientOptions {
   readonly gateway: string
   /** Where the leader is now; null: there is none. */
   readonly endpoint: () => Promise<FeedEndpoint | null>
+  /** What is told of measurements, once a second. */
+  readonly meter?: { take(): MeasuredReport; keep(): void }
   readonly clock: Clock
   readonly random: Random
 }
@@ -28,6 +31,9 @@ export interface FeedClientOptions {
 /** Entries are told together that settle within it. */
 const GATHER_MS = 2
 const CONNECT_MS = 2_000
+const MEASURED_EVERY_MS = 1_000
+/** A leader that is so far behind is told later. */
+const UNSENT_BYTES_MAX = 4 * 1024 * 1024
 const BACKOFF = { firstMs: 50, capMs: 1_000 }
 
 export function startFeedClient(options: FeedClientOptions): FeedClient {
@@ -42,13 +48,15 @@ class Client implements FeedClient {
   #lease: LeaseId | null = null
   /** Connected, welcomed, everything held told again. */
   #socket: Socket | null = null
+  /** Who it is connected to takes measurements. */
+  #measures = false
   #fresh: SettledEntry[] = []
   #gathering = false
 
   constructor(options: FeedClientOptions) {
     this.#options = options
     this.#backlog = new SettledBacklog({ onSettled: (told) => this.#tell(told) })
-    this.#done = this.#run()
+    this.#done = Promise.all([this.#run(), this.#measure()]).then(() => undefined)
   }
 
   settled(entry: SettledEntry): void {
@@ -86,6 +94,18 @@ class Client implements FeedClient {
     const entries = this.#fresh
     this.#fresh = []
     if (this.#socket !== null) for (const frame of encodeSettled(entries)) this.#socket.write(frame)
+  }
+
+  async #measure(): Promise<void> {
+    const { meter, clock } = this.#options
+    if (meter === undefined) return
+    for (;;) {
+      await clock.sleep(MEASURED_EVERY_MS, this.#stop.signal)
+      if (this.#stop.signal.aborted) return
+      const socket = this.#measures ? this.#socket : null
+      if (socket === null || socket.writableLength > UNSENT_BYTES_MAX) meter.keep()
+      else socket.write(encodeFeedMessage({ type: 'measured', report: meter.take() }))
+    }
   }
 
   async #run(): Promise<void> {
@@ -126,6 +146,7 @@ class Client implements FeedClient {
             if (message.type === 'positions') this.#backlog.passed(message.positions)
             if (message.type === 'welcome' && lease === this.#lease) {
               welcomed = true
+              this.#measures = message.measures
               this.#tellAll(socket, lease)
             }
           }

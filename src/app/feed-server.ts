@@ -1,8 +1,10 @@
-// Promises: the leader's end of the feed: gateways tell of settled entries, the leader tells durable positions back. A connection that
+// Promises: the leader's end of the feed: gateways tell of settled entries and of what they measured, the leader tells durable positions back. A connection that
 // says anything else, or brings no secret, ends; the outboxes on the target have every entry, so nothing is lost with it.
 import { timingSafeEqual } from 'node:crypto'
 import { createServer, type Server, type Socket } from 'node:net'
 import { SwitchbackError } from '../model/errors.ts'
+import type { LeaseId } from '../model/ids.ts'
+import type { MeasuredReport } from '../model/measured.ts'
 import { createFeedDecoder, encodeFeedMessage, FEED_PROTOCOL, type FeedMessage } from '../sync/feed.ts'
 import type { ReverseSync } from '../sync/reverse.ts'
 import type { OutboxPosition } from '../sync/reverse-parts.ts'
@@ -20,6 +22,7 @@ export interface FeedServerOptions {
   readonly secret: string
   readonly token: number
   readonly reverse: ReverseSync
+  readonly measured: (lease: LeaseId, report: MeasuredReport) => void
   readonly warn: (details: object, message: string) => void
 }
 
@@ -130,6 +133,7 @@ class Connection {
     if (message.type === 'hello') return this.#hello(message)
     if (this.#lease === null) return this.end()
     if (message.type === 'settled') for (const entry of message.entries) reverse.settled(entry)
+    else if (message.type === 'measured') this.#options.measured(this.#lease, message.report)
     else if (message.type === 'toldAll') reverse.feedAlive(message.lease, true)
     else this.end()
   }
@@ -140,7 +144,7 @@ class Connection {
     if (message.protocol !== FEED_PROTOCOL || given.length !== wanted.length || !timingSafeEqual(given, wanted)) return this.end()
     if (this.#lease !== null && this.#lease !== message.lease) reverse.feedAlive(this.#lease, false)
     this.#lease = message.lease
-    this.#socket.write(encodeFeedMessage({ type: 'welcome', protocol: FEED_PROTOCOL, token }))
+    this.#socket.write(encodeFeedMessage({ type: 'welcome', protocol: FEED_PROTOCOL, token, measures: true }))
     this.positions(reverse.positionsOf(message.lease))
   }
 }

@@ -15,6 +15,7 @@ import { guardFinal } from '../source/guard.ts'
 import { announceEnd } from '../store/final.ts'
 import { createJobs } from '../store/jobs.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
+import { createRamps } from '../store/ramps.ts'
 import { frozenSlots } from '../store/violations.ts'
 import type { DrainResult } from '../sync/reverse-drain.ts'
 import { REVERSE_LIMITS } from '../sync/reverse-parts.ts'
@@ -51,6 +52,7 @@ export async function finalize(parts: FinalizeParts, signal: AbortSignal): Promi
   if (!(await syncs.reverse.positionsSaved())) throw new SwitchbackError('FINALIZE_INCOMPLETE', { checks: ['The reverse sync has ended.'] })
   await guardFinal(workspace.admin, workspace.mapping)
   await control.journal('finalize', { slots: slots.length })
+  await createRamps(workspace.session).endOpen('stopped', 'the move has ended on the target')
   parts.onFinal()
   await syncs.end()
   await dropWayBack(workspace, parts.target)

@@ -52,7 +52,7 @@ export function flipParts(options: FlipPartsOptions): FlipParts {
     drain: (slots, leases, signal) => syncs.reverse.drain(slots, leases, signal),
     targetAnswers: createTargetAnswers({ target: options.target, key: options.probeKey, clock: systemClock }),
     drainHeld: (request, signal) => syncs.reverse.drainHeld(request, signal),
-    verify: (slots) => verifySlots(options.verify, slots),
+    verify: (slots, _to, signal) => verifySlots(options.verify, slots, systemClock, signal),
     standbys: options.standbys,
     recordOwner: (flip, signal) => options.ownerRecord.write(flip, signal),
     nextWake: (signal) => woken.next(signal),

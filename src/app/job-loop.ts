@@ -9,6 +9,8 @@ import { setReadOnly } from './read-only.ts'
 
 export interface JobLoopParts extends MoveParts {
   finalize(signal: AbortSignal): Promise<Readonly<Record<string, unknown>>>
+  /** Whether the judge lets it be carried out. @throws CANARY_ROLLED_BACK */
+  admit(job: Job): Promise<void>
 }
 
 const LOOK_MS = 50
@@ -47,6 +49,7 @@ async function runJob(parts: JobLoopParts, job: Job, signal: AbortSignal): Promi
 async function carryOut(parts: JobLoopParts, job: Job, signal: AbortSignal): Promise<void> {
   const { jobs, token } = parts
   const args = job.arguments
+  await parts.admit(job)
   if (args.kind === 'move') return runMoveJob(parts, job, args, signal)
   if (args.kind === 'read_only') {
     const startedMs = systemClock.monotonicMs()

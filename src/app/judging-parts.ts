@@ -11,7 +11,8 @@ import type { Owner } from '../model/ids.ts'
 export interface Measurements {
   /**
    * What came since the last call, of all gateways together; ends the span. Null: of some gateway that holds a lease nothing came for
-   * longer than it may be late, so that nothing is known of its clients (INV-10); `silent` names those.
+   * longer than it may be late, so that nothing is known of its clients (INV-10); `silent` names those. What is late is by the book's own
+   * monotonic clock.
    */
   takeSpan(nowMs: number): { readonly statements: Readonly<Record<string, Arms>> | null; readonly silent: readonly string[] }
   /** Requests of the last minutes by slot and hottest key, both arms: what a ramp is planned by. */

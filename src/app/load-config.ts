@@ -5,8 +5,9 @@ import { dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createJiti } from 'jiti'
 import { z } from 'zod'
+import { OBSERVE_MS, RAMP_DEFAULTS, type RampSettings, rampProblems } from '../canary/ramp.ts'
 import { SwitchbackError } from '../model/errors.ts'
-import type { GatewayLimits, MigrationConfig } from '../model/migration.ts'
+import type { GatewayLimits, JudgeOptions, MigrationConfig } from '../model/migration.ts'
 
 export const CONFIG_FILE = 'switchback.config.ts'
 
@@ -49,6 +50,45 @@ const limits = z
     loginTimeoutMs: positive,
     commitDeadlineMs: positive,
   } satisfies Record<keyof GatewayLimits, z.ZodNumber>)
+  .partial()
+
+const ramp = z
+  .strictObject({
+    steps: z.array(z.strictObject({ percent: z.number(), bakeMs: z.number().int() })),
+    distanceMax: z.number(),
+    overshootMax: z.number(),
+    observeMs: positive,
+  })
+  .partial()
+
+const DAY_MS = 86_400_000
+/** Below this, a gateway that restarts would be silence. */
+const SILENCE_LEAST_MS = 2_000
+
+const judge = z
+  .strictObject({
+    enabled: z.boolean(),
+    sloMs: z.number().positive().max(DAY_MS),
+    errorShare: z.number().gt(0).lt(1, 'must be a share, below 1'),
+    silenceMs: z.number().int().min(SILENCE_LEAST_MS).max(DAY_MS),
+    stepsPerFalseAlarm: z.number().min(100).max(1e12),
+    showKeys: z.boolean(),
+    growth: z.number().min(0.1).max(1_000),
+    evidenceFilesMax: positive.max(1_000),
+    promotion: z
+      .strictObject({
+        bakeMs: z
+          .number()
+          .int()
+          .min(0)
+          .max(30 * DAY_MS),
+        leastRequests: positive,
+        parityFreshMs: z.number().int().min(SILENCE_LEAST_MS),
+        lagFreshMs: z.number().int().min(SILENCE_LEAST_MS, 'must be at least 2000: the lag is looked at once a second'),
+        lagMostMs: z.number().min(0),
+      } satisfies Record<keyof NonNullable<JudgeOptions['promotion']>, z.ZodNumber>)
+      .partial(),
+  } satisfies Record<keyof JudgeOptions, z.ZodType>)
   .partial()
 
 const schema = z.strictObject({
@@ -95,6 +135,8 @@ const schema = z.strictObject({
     .strictObject({ lengthMs: positive, renewMs: positive, marginRatio: z.number().min(0).max(1) })
     .partial()
     .optional(),
+  ramp: ramp.optional(),
+  judge: judge.optional(),
   invariants: z.array(z.strictObject({ name: z.string().min(1), violations: z.string().min(1) })).optional(),
   signingKeyFile: z.string().min(1).optional(),
 })
@@ -132,15 +174,34 @@ export function checkConfig(value: unknown, file: string): MigrationConfig {
         problem: `lease.renewMs (${lease.renewMs}) must be at most half of lease.lengthMs (${lease.lengthMs})`,
       })
     }
+    const problems = rampProblems(rampSettings(parsed.data as MigrationConfig))
+    if (problems.length > 0) throw new SwitchbackError('CONFIG_INVALID', { file, problem: `ramp: ${problems.join('; ')}` })
     return parsed.data as MigrationConfig
   }
-  const problem = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'the default export'}: ${issue.message}`).join('; ')
+  const problem = parsed.error.issues.map((issue) => issueText(issue, 'the default export')).join('; ')
   throw new SwitchbackError('CONFIG_INVALID', { file, problem })
+}
+
+function issueText({ path, message }: z.core.$ZodIssue, whole: string): string {
+  return `${path.join('.') || whole}: ${message}`
 }
 
 export function leaseSettings(config: MigrationConfig): { lengthMs: number; renewMs: number; marginRatio: number; marginMs: number } {
   const { lengthMs = 3_000, renewMs = 1_000, marginRatio = 0.1 } = config.lease ?? {}
   return { lengthMs, renewMs, marginRatio, marginMs: Math.ceil(lengthMs * marginRatio) }
+}
+
+export function rampSettings(config: Pick<MigrationConfig, 'ramp'>): RampSettings {
+  return { ...RAMP_DEFAULTS, observeMs: OBSERVE_MS, ...config.ramp }
+}
+
+/** A ramp that a person gives in place of the configuration's; what it leaves out is the configuration's. @throws RAMP_INVALID */
+export function checkRamp(value: unknown, config: Pick<MigrationConfig, 'ramp'>): RampSettings {
+  const parsed = ramp.safeParse(value)
+  const given = parsed.success ? ({ ...rampSettings(config), ...parsed.data } as RampSettings) : null
+  const problems = given === null ? parsed.error!.issues.map((issue) => issueText(issue, 'the plan')) : rampProblems(given)
+  if (problems.length > 0) throw new SwitchbackError('RAMP_INVALID', { problems })
+  return given!
 }
 
 /** The connection string that the configuration names, never told to anyone. Throws SECRET_MISSING, CONNECTION_STRING_INVALID. */

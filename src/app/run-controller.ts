@@ -15,7 +15,7 @@ import { sourceParityReader } from '../source/parity-reader.ts'
 import { createSource } from '../source/postgres-source.ts'
 import { createReverseApplier, type PostgresReverseApplier } from '../source/reverse-applier.ts'
 import { isFinal } from '../store/final.ts'
-import { createJobs } from '../store/jobs.ts'
+import { createJobs, type Job } from '../store/jobs.ts'
 import { type PostgresLeaderControl, takeLead } from '../store/leader-control.ts'
 import { leaderApplicationName } from '../store/leadership.ts'
 import { trimLeases } from '../store/lease-history.ts'
@@ -27,6 +27,8 @@ import { payDebts } from './debts.ts'
 import { type FinalizeParts, finalize, leadFinal } from './finalize.ts'
 import { flipParts } from './flip-parts.ts'
 import { runJobs } from './job-loop.ts'
+import { type LeaderJudge, openLeaderJudge } from './leader-judge.ts'
+import { runLeaderRamps } from './leader-ramps.ts'
 import { applierRoleOf, originNameOf, slotNameOf } from './names.ts'
 import { openWorkspaceTarget } from './open-parts.ts'
 import { type OwnerRecord, openOwnerRecord } from './owner-record.ts'
@@ -189,17 +191,30 @@ async function workAsLeader(options: ControllerOptions, led: Led, signal: AbortS
     wayBackProven: () => probe.proven(),
     onStep: ({ flip, step, phase, detail }) => log.info({ flip, step, phase, detail }, 'flip'),
   })
+  const judge = await openLeaderJudge({
+    workspace,
+    token: control.token,
+    target: store,
+    measurements: syncs.measurements,
+    view: () => syncs.view(),
+    reverseLagMs: () => syncs.reverse.progress().oldestMs,
+    differs: (row) => syncs.recent.changed(row),
+    log,
+  })
   const stop = new AbortController()
   const onAbort = () => stop.abort()
   signal.addEventListener('abort', onAbort, { once: true })
   if (signal.aborted) stop.abort()
   const ended = new AbortController()
+  const untilFinal = AbortSignal.any([stop.signal, ended.signal])
   const work = [
     syncs.run(stop.signal),
     standbys.run(stop.signal),
-    probe.run(AbortSignal.any([stop.signal, ended.signal])),
+    probe.run(untilFinal),
+    judge.run(untilFinal),
+    runLeaderRamps({ workspace, control, measurements: syncs.measurements, judge: judge.judging, keyName: judge.keyName, log }, untilFinal),
     keepLeasesFew(workspace, control.token, stop.signal),
-    report(workspace, control.token, syncs, probe, stop.signal),
+    report(workspace, control.token, { syncs, probe, judge }, stop.signal),
     watchWalBudget(
       {
         ...walBudgetOf(workspace.config.source),
@@ -215,25 +230,39 @@ async function workAsLeader(options: ControllerOptions, led: Led, signal: AbortS
       verify,
       {
         clock: systemClock,
-        onDrift: (text) => log.error({ row: text }, 'DRIFT: a row stands still and differs'),
+        onDrift: (text, row) => {
+          log.error({ row: text }, 'DRIFT: a row stands still and differs')
+          judge.suspect(row.key)
+        },
         onFailed: (error) => log.warn({ error: String(error) }, 'rows could not be compared; tried again'),
       },
       stop.signal,
     ),
-    takeOrders({ workspace, control, syncs, flips: parts, target: store, onFinal: () => ended.abort() }, probe, log, stop.signal),
+    takeOrders(
+      { workspace, control, syncs, flips: parts, target: store, onFinal: () => ended.abort() },
+      { probe, judge, log },
+      stop.signal,
+    ),
   ]
   try {
     await Promise.all(work)
   } finally {
     stop.abort()
     await Promise.allSettled(work)
+    await judge.close()
     await query.close()
     signal.removeEventListener('abort', onAbort)
   }
 }
 
+interface OrderParts {
+  readonly probe: Probe
+  readonly judge: LeaderJudge
+  readonly log: Logger
+}
+
 /** First what a dead leader left open, then orders. */
-async function takeOrders(parts: FinalizeParts, probe: Probe, log: Logger, signal: AbortSignal): Promise<void> {
+async function takeOrders(parts: FinalizeParts, { probe, judge, log }: OrderParts, signal: AbortSignal): Promise<void> {
   const { workspace, control, flips, target } = parts
   for (const flip of await resumeFlips(flips, signal))
     log.info({ flip: flip.id, state: flip.state }, 'a flip that was left open is settled')
@@ -251,6 +280,7 @@ async function takeOrders(parts: FinalizeParts, probe: Probe, log: Logger, signa
       await payDebts({ workspace, control, target, log }, armSignal)
       return arm(workspace, control, flips, applierRole, armSignal)
     },
+    admit: (job: Job) => judge.judging.admit(job),
     finalize: (finalizeSignal: AbortSignal) => finalize(parts, finalizeSignal),
   }
   await runJobs(orders, signal)
@@ -289,7 +319,13 @@ async function keepLeasesFew({ session }: Workspace, token: number, signal: Abor
   }
 }
 
-async function report(workspace: Workspace, token: number, syncs: Syncs, probe: Probe, signal: AbortSignal): Promise<void> {
+interface Reported {
+  readonly syncs: Syncs
+  readonly probe: Probe
+  readonly judge: LeaderJudge
+}
+
+async function report(workspace: Workspace, token: number, { syncs, probe, judge }: Reported, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     const forward = syncs.forward()
     const reverse = syncs.reverse.progress()
@@ -307,6 +343,7 @@ async function report(workspace: Workspace, token: number, syncs: Syncs, probe: 
       halted: reverse.halted.length,
       wayBackProven: probe.proven(),
       wayBackMs: probe.roundTripMs(),
+      judge: judge.judging.standing(),
     })
     await systemClock.sleep(REPORT_MS, signal)
   }

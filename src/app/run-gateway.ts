@@ -16,6 +16,7 @@ import { createPlanner } from '../sql/planner.ts'
 import { readEndpoint } from '../store/endpoint.ts'
 import { createGatewayControl, GATEWAY_APPLICATION } from '../store/gateway-control.ts'
 import { controlConnector } from '../store/session.ts'
+import { ArmMeter } from './arm-meter.ts'
 import { type FeedClient, startFeedClient } from './feed-client.ts'
 import { GATEWAY_LIMITS, leaseSettings } from './load-config.ts'
 import { openWorkspaceTarget } from './open-parts.ts'
@@ -62,7 +63,14 @@ export async function runGateway(options: GatewayRunOptions): Promise<RunningGat
     limits: { cacheBytes: limits.planCacheBytes, sqlBytesMax: limits.sqlBytesMax },
   })
   const control = createGatewayControl({ connect })
-  const feed = startFeedClient({ gateway: name, endpoint: () => readEndpoint(workspace.session), clock: systemClock, random: systemRandom })
+  const meter = new ArmMeter(systemClock)
+  const feed = startFeedClient({
+    gateway: name,
+    endpoint: () => readEndpoint(workspace.session),
+    meter,
+    clock: systemClock,
+    random: systemRandom,
+  })
   const listen = { host: options.host ?? config.gateway?.host ?? '127.0.0.1', port: options.port ?? config.gateway?.port ?? DEFAULT_PORT }
   const closeParts = async () => {
     await feed.close()
@@ -94,6 +102,7 @@ export async function runGateway(options: GatewayRunOptions): Promise<RunningGat
             transactionRowsMax: limits.transactionRowsMax,
           },
           fifo: config.gateway?.fifo ?? true,
+          contention: meter,
         }),
       control: feedingControl(control, feed),
       limits,
@@ -102,6 +111,7 @@ export async function runGateway(options: GatewayRunOptions): Promise<RunningGat
       clock: systemClock,
       random: systemRandom,
       log,
+      metrics: { statement: (answered) => meter.statement(answered) },
       onRenewal: (renewal) => catalog.seen(renewal.catalogDigest),
     })
     return {

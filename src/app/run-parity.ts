@@ -6,10 +6,12 @@ import { versionIn } from '../model/head.ts'
 import { type Epoch, formatLsn, type Owner, parseLsn } from '../model/ids.ts'
 import type { RoutingView } from '../model/ownership.ts'
 import type { Settling } from '../model/parity.ts'
+import type { RowKey } from '../model/row.ts'
 import type { Source } from '../model/source.ts'
 import type { Target } from '../model/target.ts'
 import { type Certificate, issueCertificate } from '../parity/certificate.ts'
 import { compareStores, type ParityProgress, type ParityReport } from '../parity/compare.ts'
+import { type Difference, type SettleParts, settleRows } from '../parity/settle.ts'
 import { targetReader } from '../parity/target-reader.ts'
 import { estimatedRows } from '../source/key-ranges.ts'
 import { checkDigestFunction, sourceParityReader } from '../source/parity-reader.ts'
@@ -24,6 +26,8 @@ export interface ParityRunOptions {
   readonly source: Source
   readonly target: Target
   readonly share: number
+  /** Which part a share below 1 takes; by the clock unless given. */
+  readonly offset?: number
   readonly certificate: boolean
   readonly onProgress: (progress: ParityProgress) => void
   readonly signal: AbortSignal
@@ -37,31 +41,55 @@ const SETTLE_DEADLINE_MS = 60_000
 export async function parityNow(
   options: ParityRunOptions,
 ): Promise<{ readonly report: ParityReport; readonly certificate: Certificate | null }> {
-  const { workspace, target, signal } = options
+  const { workspace, signal } = options
   await refuseUnlessWhole(workspace)
-  const query = textQuery(workspace.client)
-  await checkDigestFunction(query)
-  let view = await readView(workspace.session)
-  const settling = positions(workspace, target, async () => {
-    view = await readView(workspace.session)
-    return view
-  })
+  const parts = await settleParts(workspace, options.target)
   const report = await compareStores(
     {
       mapping: workspace.mapping,
-      source: sourceParityReader(query),
-      target: targetReader(target, SEGMENTS),
-      settling,
-      ownerOf: (key): Owner => view.ownership(view.slotOf(key))?.owner ?? 'source',
+      ...parts,
       estimatedRows: (table) => estimatedRows(workspace.client, table),
       onProgress: options.onProgress,
     },
-    { share: options.share, offset: Math.floor(systemClock.nowMs() / 1000) },
+    { share: options.share, offset: options.offset ?? Math.floor(systemClock.nowMs() / 1000) },
     signal,
   )
   // Lost meanwhile: what was seen equal may have been so by chance.
   await refuseUnlessWhole(workspace)
-  return { report, certificate: options.certificate ? await certify(options, report, view.epoch) : null }
+  return { report, certificate: options.certificate ? await certify(options, report, parts.epoch()) : null }
+}
+
+/** Of these rows, those that differ once both sides have passed the same position. */
+export async function settleNow(
+  { workspace, target }: Pick<ParityRunOptions, 'workspace' | 'target'>,
+  keys: readonly RowKey[],
+  signal: AbortSignal,
+): Promise<readonly Difference[]> {
+  await refuseUnlessWhole(workspace)
+  const parts = await settleParts(workspace, target)
+  const found: Difference[] = []
+  for (const table of workspace.mapping.tables) {
+    const mine = keys.filter((key) => key.table === table.name)
+    if (mine.length > 0) found.push(...(await settleRows(parts, table, mine, signal)).differences)
+  }
+  await refuseUnlessWhole(workspace)
+  return found
+}
+
+async function settleParts(workspace: Workspace, target: Target): Promise<SettleParts & { epoch(): Epoch }> {
+  const query = textQuery(workspace.client)
+  await checkDigestFunction(query)
+  let view = await readView(workspace.session)
+  return {
+    source: sourceParityReader(query),
+    target: targetReader(target, SEGMENTS),
+    settling: positions(workspace, target, async () => {
+      view = await readView(workspace.session)
+      return view
+    }),
+    ownerOf: (key): Owner => view.ownership(view.slotOf(key))?.owner ?? 'source',
+    epoch: () => view.epoch,
+  }
 }
 
 /** @throws PARITY_TOO_EARLY, PARITY_INVALID */

@@ -1,16 +1,21 @@
 // Promises: one look at the move as the control schema has it, with the age of what the leader said (INV-10: old evidence is unknown).
+import type { RampPlan, RampSettings } from '../canary/ramp.ts'
 import type { FlipParked } from '../model/control.ts'
 import { parseLsn } from '../model/ids.ts'
 import type { MigrationConfig } from '../model/migration.ts'
 import { backfillRanges } from '../store/backfill-ranges.ts'
+import { readJudge } from '../store/judging.ts'
 import { readParked } from '../store/parked.ts'
 import { listPoison } from '../store/poison.ts'
+import { createRamps } from '../store/ramps.ts'
 import { readReport } from '../store/reports.ts'
 import type { Session } from '../store/session.ts'
 import { type Struck, struckStandbys } from '../store/standbys.ts'
 import { countViolations, frozenSlots } from '../store/violations.ts'
 import { RETAINED_BYTES } from '../store/wal-retained.ts'
 import { type BackfillStanding, readStanding, stoppedSentence } from './backfill-standing.ts'
+import type { JudgeStanding } from './judge-standing.ts'
+import { type RampStanding, rampStanding } from './ramp-standing.ts'
 import { type WalStanding, walBudgetOf, walStanding } from './wal-budget.ts'
 
 export interface Status {
@@ -40,7 +45,15 @@ export interface Status {
     readonly walBudget: WalStanding
   } | null
   readonly syncs: Readonly<Record<string, unknown>> | null
+  readonly judge: {
+    /** What it says of itself; null: nothing lately, or it is off. */
+    readonly standing: JudgeStanding | null
+    /** The verdict by which the canary is off until a person starts it again. */
+    readonly rolledBack: { readonly verdict: number; readonly tMs: number; readonly detector: string; readonly about: string | null } | null
+  }
   readonly jobs: readonly { readonly id: number; readonly order: string; readonly state: string; readonly progress: unknown }[]
+  /** The newest, under way or ended; null: there was none. */
+  readonly ramp: RampStanding | null
   readonly openFlips: readonly { readonly id: string; readonly to: string; readonly state: string; readonly slots: number }[]
   /** Those that ended last, the newest first. */
   readonly lastFlips: readonly FlipEnded[]
@@ -98,9 +111,12 @@ export async function readStatus(
   const openFlips = await rows(
     `select id, owner_to, state, cardinality(slots) as n from switchback.flip where state not in ('cancelled', 'routed') order by number`,
   )
+  const ramp = await createRamps<RampSettings, RampPlan>(session).last()
   const poison = await listPoison(session, POISON_LISTED_MAX)
   const frozen = await frozenSlots(session)
-  const syncs = fresh ? report.content : null
+  const { judge: judging = null, ...content } = report?.content ?? {}
+  const syncs = fresh ? content : null
+  const { rolledBack } = await readJudge(session)
   const because = notReady({ backfill, syncs, gateways: leases.length, poison: poison.total, frozen: frozen.length })
   return {
     epoch: Number(state!['epoch']),
@@ -119,12 +135,25 @@ export async function readStatus(
     backfill,
     slot: await slotStatus(session, slotName, walBudgetOf(source).budgetBytes),
     syncs,
+    judge: {
+      standing: fresh ? (judging as JudgeStanding | null) : null,
+      rolledBack:
+        rolledBack === null
+          ? null
+          : {
+              verdict: rolledBack.id,
+              tMs: rolledBack.verdict.tMs,
+              detector: rolledBack.verdict.detector,
+              about: rolledBack.verdict.key ?? rolledBack.verdict.evidence.statement,
+            },
+    },
     jobs: openJobs.map((row) => ({
       id: Number(row['id']),
       order: row['kind']!,
       state: row['state']!,
       progress: JSON.parse(row['progress']!) as unknown,
     })),
+    ramp: ramp === null ? null : rampStanding(ramp),
     openFlips: openFlips.map((row) => ({ id: row['id']!, to: row['owner_to']!, state: row['state']!, slots: Number(row['n']) })),
     lastFlips: await lastFlips(session),
     poison: poison.entries.map(({ key, slot, sqlstate, message, retrying }) => ({ key, slot, sqlstate, message, retrying })),

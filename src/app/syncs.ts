@@ -16,6 +16,9 @@ import type { ForwardProgress } from '../sync/forward.ts'
 import { createReverseSync, type ReverseSync } from '../sync/reverse.ts'
 import { type FeedServer, startFeedServer } from './feed-server.ts'
 import { ForwardLoop } from './forward-loop.ts'
+import type { Measurements } from './judging-parts.ts'
+import { leaseSettings } from './load-config.ts'
+import { MeasurementBook } from './measurement-book.ts'
 import type { Probe } from './probe.ts'
 import { viewWithProbe } from './probe-mapping.ts'
 import { RecentRows } from './recent-rows.ts'
@@ -24,6 +27,8 @@ import type { Workspace } from './workspace.ts'
 export interface Syncs {
   readonly reverse: ReverseSync
   readonly recent: RecentRows
+  /** What the gateways measured. */
+  readonly measurements: Measurements
   /** Null: no stream runs. */
   forward(): ForwardProgress | null
   /** Why the forward sync stands still. */
@@ -87,6 +92,15 @@ export async function openSyncs(options: SyncsOptions): Promise<Syncs> {
     clock: systemClock,
     random: systemRandom,
   })
+  const { lengthMs, marginMs } = leaseSettings(workspace.config)
+  const measurements = new MeasurementBook({
+    leases: () => leases,
+    leaseOverMs: lengthMs + marginMs,
+    slotOf: (key) => view.slotOf(key),
+    ownerOf: (slot) => view.ownership(slot)?.owner,
+    queued: workspace.config.gateway?.fifo ?? true,
+    clock: systemClock,
+  })
   const secret = randomBytes(24).toString('base64url')
   const { host = '127.0.0.1', port = 0, advertise = {} } = workspace.config.controller ?? {}
   feed = await startFeedServer({
@@ -95,15 +109,17 @@ export async function openSyncs(options: SyncsOptions): Promise<Syncs> {
     secret,
     token: control.token,
     reverse,
+    measured: (lease, report) => measurements.report(lease, report),
     warn: (details, message) => log.warn(details, message),
   })
   await publishEndpoint(workspace.session, { token: control.token, host, port: feed.port, ...advertise, secret })
-  return new LeaderSyncs(options, { reverse, recent, feed, refresh, view: () => view })
+  return new LeaderSyncs(options, { reverse, recent, measurements, feed, refresh, view: () => view })
 }
 
 interface Pieces {
   readonly reverse: ReverseSync
   readonly recent: RecentRows
+  readonly measurements: Measurements
   readonly feed: FeedServer
   readonly refresh: () => Promise<void>
   readonly view: () => RoutingView
@@ -112,6 +128,7 @@ interface Pieces {
 class LeaderSyncs implements Syncs {
   readonly reverse: ReverseSync
   readonly recent: RecentRows
+  readonly measurements: Measurements
   readonly #options: SyncsOptions
   readonly #pieces: Pieces
   readonly #end = new AbortController()
@@ -123,6 +140,7 @@ class LeaderSyncs implements Syncs {
     this.#pieces = pieces
     this.reverse = pieces.reverse
     this.recent = pieces.recent
+    this.measurements = pieces.measurements
     const { workspace, control, source, target, ownOrigins, log } = options
     this.#forward = new ForwardLoop({
       workspace,

@@ -17,14 +17,17 @@ export interface VerifyParts {
 
 /** Rows compared inside a flip. */
 const VERIFY_ROWS_MAX = 32
+/** A request that the target refused or lost is made again: one of many is no reason to cancel a flip. */
+const VERIFY_TRIES_MAX = 8
+const VERIFY_AGAIN_MS = 10
 const BACKGROUND_ROWS = 100
 const BACKGROUND_MS = 500
 /** A row that has stood still and differed for so many looks is no write on its way. */
 const DRIFT_LOOKS = 10
 
-export async function verifySlots(parts: VerifyParts, slots: readonly SlotId[]): Promise<VerifyReport> {
+export async function verifySlots(parts: VerifyParts, slots: readonly SlotId[], clock: Clock, signal: AbortSignal): Promise<VerifyReport> {
   const { rows, left } = parts.recent.of(new Set(slots), VERIFY_ROWS_MAX)
-  const compared = await compareRows(parts, rows)
+  const compared = await comparedInTries(parts, rows, clock, signal)
   const different = compared.filter(({ here, there }) => here !== there)
   const first = different[0]
   return {
@@ -32,13 +35,30 @@ export async function verifySlots(parts: VerifyParts, slots: readonly SlotId[]):
     differences: different.length,
     notChecked: left,
     firstDifference: first === undefined ? null : describe(first),
+    differing: [...new Set(different.map(({ row }) => row.slot))],
+  }
+}
+
+async function comparedInTries(
+  parts: VerifyParts,
+  rows: readonly RecentRow[],
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<readonly Compared[]> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await compareRows(parts, rows)
+    } catch (error) {
+      if (tries >= VERIFY_TRIES_MAX || signal.aborted) throw error
+    }
+    await clock.sleep(VERIFY_AGAIN_MS, signal)
   }
 }
 
 /** Until the signal aborts. `onDrift` is told once of each row that stands still and differs. */
 export async function checkRecentRows(
   parts: VerifyParts,
-  options: { readonly clock: Clock; readonly onDrift: (text: string) => void; readonly onFailed: (error: unknown) => void },
+  options: { readonly clock: Clock; readonly onDrift: (text: string, row: RecentRow) => void; readonly onFailed: (error: unknown) => void },
   signal: AbortSignal,
 ): Promise<void> {
   let suspects = new Map<number, { readonly text: string; readonly looks: number }>()
@@ -51,7 +71,7 @@ export async function checkRecentRows(
         const text = describe(row)
         const before = suspects.get(row.row.change)
         const looks = before?.text === text ? before.looks + 1 : 1
-        if (looks === DRIFT_LOOKS) options.onDrift(text)
+        if (looks === DRIFT_LOOKS) options.onDrift(text, row.row)
         next.set(row.row.change, { text, looks })
       }
       suspects = next

@@ -2,6 +2,7 @@
 // is plain JSON, and so the same evidence gives the same verdict live, after a controller's restart, in `judge recheck` and in a backtest.
 // INV-10: evidence that is missing, broken or out of time holds, and says so; with a canary out it holds for a bounded time, then goes back.
 // A rollback is the last word: nothing but control is looked at any more until a person starts the canary again (`startedAgain`).
+import { MEASURED_LABELS_MAX, OTHER_STATEMENTS } from '../model/measured.ts'
 import { type Arms, mergeCounts, NO_COUNTS, unusableBecause } from './arm-counts.ts'
 import { type PromotionConfig, promotionHolds, promotionLevel, type Standing } from './promotion.ts'
 import {
@@ -89,10 +90,12 @@ export const FRESH_JUDGE: JudgeState = {
   rolledBack: null,
 }
 
+/** Why nothing is promoted while nothing is on the target: all that holds then, as long as the gateways tell of control. */
+export const NO_CANARY = 'no canary is out'
+
 /** Detectors that share the false alarms, of each statement: tail, errors, error-limit; slo-limit where a bound is set. */
 const METRICS = 3
-export const MOST_STATEMENTS = 64
-const OTHER_STATEMENTS = 'all others'
+export const MOST_STATEMENTS = MEASURED_LABELS_MAX
 const MOST_SPAN_MS = 60_000
 /** What a span counts for whose length is no length. */
 const NOMINAL_SPAN_MS = 1_000
@@ -115,7 +118,7 @@ export function judge(before: JudgeState, evidence: Evidence, config: JudgeConfi
   const arms = grouped(stepped.statements, evidence.statements!)
   const state: JudgeState = { ...stepped, lastMs, statements: allStepped(stepped.statements, arms, evidence.spanMs, config) }
   const canaryRequests = Object.values(arms).reduce((sum, { canary }) => sum + canary.requests, 0)
-  if (state.step === 0) return judgement(state, [], ['no canary is out'])
+  if (state.step === 0) return judgement(state, [], [NO_CANARY])
   if (canaryRequests === 0) return silent(state, evidence, 'the canary has no traffic', config)
   return judged({ ...state, silentMs: 0, bakedMs: state.bakedMs + evidence.spanMs }, evidence, config)
 }
@@ -191,7 +194,7 @@ export function thresholdOf(
 
 /** Evidence of a canary that is out is missing. What a statement has gathered so far stays as it is. */
 function silent(before: JudgeState, evidence: Evidence, because: string, config: JudgeConfig): Judgement {
-  if (before.step === 0) return judgement({ ...before, silentMs: 0 }, [], [because, 'no canary is out'])
+  if (before.step === 0) return judgement({ ...before, silentMs: 0 }, [], [because, NO_CANARY])
   const { spanMs, tMs } = evidence
   const silentMs = before.silentMs + (isSpan(spanMs) ? spanMs : NOMINAL_SPAN_MS)
   const state = { ...before, silentMs }

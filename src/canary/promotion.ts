@@ -6,7 +6,14 @@
 // whose mean is at most 1 for every ratio of 1.5 or more (Ville: it reaches 20 with a chance of at most 1/20, whenever one looks). Blocks count
 // in which at most a hundredth of both arms' requests is over x0, which is above control's P99. More is trouble that both share: there the arms
 // are alike whatever the canary does at other times, and one burst would be proof enough. Which blocks count depends on how many requests were
-// slow, not on whose they were, so the guarantee stays. Promote at E >= 20 and with enough requests, the bake time, and parity and lag fresh and
+// slow, not on whose they were, so the guarantee stays.
+// Where the user has set a bound (SLO) that control's own tail is below, x0 is the bound, and of two arms that are both well within it hardly
+// a request is over x0: E would stay 1 for ever. What the bound allows is no regression, so there a second e-process, against "a hundredth of
+// the canary's requests or more is over the bound" (its P99 is not within it), stands beside the first, and the level is their mean:
+//
+//   E' = mean over p in {.00125, .0025, .005} of prod over blocks of (p / .01)^a ((1 - p) / .99)^(n - a)
+//
+// of every block whose x0 is the bound, which the requests before it decide. Promote at E >= 20 and with enough requests, the bake time, and parity and lag fresh and
 // in bounds; else hold, with each reason. Pure; the state is plain JSON.
 import { coinLogRatio } from './errors.ts'
 import type { JudgedBlock } from './tail.ts'
@@ -18,29 +25,53 @@ export const PROMOTION_LEVEL = 20
 const SHARED_TROUBLE = 0.01
 /** E stays a number: e^300 of either sign is proof or none. */
 const MOST_NATS = 300
+/** Of the canary's requests over the bound: a P99 that is not within it. */
+const SLO_REFUTED = 0.01
+const SLO_SHARES = [0.00125, 0.0025, 0.005]
 
 export interface PromotionTest {
   /** ln of the likelihood ratio of each alternative. */
   readonly nats: readonly number[]
+  /** The same of the bound; null: no block had the bound as its x0. */
+  readonly sloNats: readonly number[] | null
 }
 
-export const FRESH_PROMOTION: PromotionTest = { nats: RATIOS.map(() => 0) }
+export const FRESH_PROMOTION: PromotionTest = { nats: RATIOS.map(() => 0), sloNats: null }
 
 /** A block without control, or of a control that is gone, is no coin and proves nothing; one of shared trouble neither. */
 export function promotionStep(
-  { nats }: PromotionTest,
+  { nats, sloNats }: PromotionTest,
   { a, n, k, m, frozen }: Pick<JudgedBlock, 'a' | 'n' | 'k' | 'm' | 'frozen'>,
 ): PromotionTest {
-  if (frozen || n === 0 || m === 0 || a + k > SHARED_TROUBLE * (n + m)) return { nats }
+  if (frozen || n === 0 || m === 0 || a + k > SHARED_TROUBLE * (n + m)) return { nats, sloNats }
   return {
     nats: nats.map((nat, j) => {
       const next = nat + coinLogRatio(RATIOS[j]!, REFUTED, { e: a, n, f: k, m })
-      return Math.max(-MOST_NATS, Math.min(MOST_NATS, next))
+      return bounded(next)
     }),
+    sloNats,
   }
 }
 
-export function promotionLevel({ nats }: PromotionTest): number {
+/** Of a block whose x0 is the bound; `a` of the canary's `n` requests were over it. */
+export function withinSloStep({ nats, sloNats }: PromotionTest, { a, n }: Pick<JudgedBlock, 'a' | 'n'>): PromotionTest {
+  const before = sloNats ?? SLO_SHARES.map(() => 0)
+  const next = SLO_SHARES.map((share, j) => {
+    const gained = a * Math.log(share / SLO_REFUTED) + (n - a) * Math.log((1 - share) / (1 - SLO_REFUTED))
+    return bounded(before[j]! + gained)
+  })
+  return { nats, sloNats: next }
+}
+
+export function promotionLevel({ nats, sloNats }: PromotionTest): number {
+  return sloNats === null ? meanOf(nats) : (meanOf(nats) + meanOf(sloNats)) / 2
+}
+
+function bounded(nats: number): number {
+  return Math.max(-MOST_NATS, Math.min(MOST_NATS, nats))
+}
+
+function meanOf(nats: readonly number[]): number {
   let sum = 0
   for (const nat of nats) sum += Math.exp(nat)
   return sum / nats.length

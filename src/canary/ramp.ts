@@ -42,6 +42,14 @@ export const RAMP_DEFAULTS: RampConfig = {
 
 const STEPS_MAX = 100
 
+/** What `canary run` is given: a ramp, and how long the traffic is observed before its first step. */
+export interface RampSettings extends RampConfig {
+  readonly observeMs: number
+}
+
+/** Control's first ten minutes are what the judge's tail detector wants of it too (tail.ts). */
+export const OBSERVE_MS = 600_000
+
 /** What the gateways saw within some minutes, of both arms. */
 export interface TrafficProfile {
   /** Slots without requests need not be named. */
@@ -79,7 +87,7 @@ export interface RampPlan {
   /** Without a profile slots are taken by their order alone: nothing is known of what such a canary hides. */
   readonly basis: 'profile' | 'slot order'
   readonly steps: readonly PlannedStep[]
-  /** The hottest keys, and the step (from 0) that has each first; null: it is kept where it is. */
+  /** The hottest keys, and the step (from 0) that has each first, which for those that have moved is the first; null: it is kept where it is. */
   readonly hottest: readonly (HotShare & { readonly step: number | null })[]
 }
 
@@ -87,23 +95,27 @@ const COLD_CLASS = 10
 const CLASSES = COLD_CLASS + 1
 const TOLD_KEYS_MAX = 10
 
-/** `order`: every slot that may move, pins too, in the order in which a growing canary takes them (flip/batches.ts). @throws RAMP_INVALID */
+/**
+ * `order`: every slot that may move, pins too, in the order in which a growing canary takes them (flip/batches.ts). `moved`: those that the
+ * target has already; every step contains them, and no step adds them. @throws RAMP_INVALID
+ */
 export function planRamp(options: {
   readonly config: RampConfig
   readonly order: readonly SlotId[]
   readonly profile: TrafficProfile
+  readonly moved?: readonly SlotId[]
 }): RampPlan {
-  const { config, order, profile } = options
+  const { config, order, profile, moved = [] } = options
   const problems = rampProblems(config)
   if (problems.length > 0) throw new SwitchbackError('RAMP_INVALID', { problems })
   const loads = slotLoads(order, profile)
-  if (loads === null) return bySlotOrder(config, order)
-  const canary = new Canary(loads, config)
+  if (loads === null) return bySlotOrder(config, order, moved)
+  const canary = new Canary(loads, config, moved)
   const steps = config.steps.map((step) => canary.grow(step))
   return {
     basis: 'profile',
     steps,
-    hottest: loads.hottest.slice(0, TOLD_KEYS_MAX).map((one) => ({ ...one, step: stepOf(steps, one.slot) })),
+    hottest: loads.hottest.slice(0, TOLD_KEYS_MAX).map((one) => ({ ...one, step: moved.includes(one.slot) ? 0 : stepOf(steps, one.slot) })),
   }
 }
 
@@ -210,10 +222,11 @@ class Canary {
   readonly #byClass = new Array<number>(CLASSES).fill(0)
   #share = 0
 
-  constructor(loads: Loads, config: RampConfig) {
+  constructor(loads: Loads, config: RampConfig, moved: readonly SlotId[]) {
     this.#loads = loads
     this.#config = config
     this.#movable = new Set(loads.order)
+    for (const slot of moved) this.#take(slot)
   }
 
   grow(step: RampStep): PlannedStep {
@@ -285,13 +298,13 @@ class Canary {
   }
 }
 
-function bySlotOrder({ steps }: RampConfig, order: readonly SlotId[]): RampPlan {
-  let taken = 0
+function bySlotOrder({ steps }: RampConfig, order: readonly SlotId[], moved: readonly SlotId[]): RampPlan {
+  const taken = new Set(moved)
   const planned = steps.map((step): PlannedStep => {
     const slots = Math.min(order.length, Math.max(1, Math.round((order.length * step.percent) / 100)))
-    const adds = order.slice(taken, Math.max(taken, slots))
-    taken += adds.length
-    return { ...step, adds, slots: taken, requestShare: null, hotKeys: [], distance: null }
+    const adds = order.slice(0, slots).filter((slot) => !taken.has(slot))
+    for (const slot of adds) taken.add(slot)
+    return { ...step, adds, slots: taken.size, requestShare: null, hotKeys: [], distance: null }
   })
   return { basis: 'slot order', steps: planned, hottest: [] }
 }

@@ -2,6 +2,7 @@
 // before, and every span since. JSON lines: a head with configuration and state, an evidence a line, the verdict. Pure.
 import { SwitchbackError } from '../model/errors.ts'
 import { type Evidence, type JudgeConfig, type JudgeState, judge } from './judge.ts'
+import type { RecordedEvidence } from './onset.ts'
 import type { JudgeVerdict } from './verdict.ts'
 
 const FORMAT = 'switchback evidence 1'
@@ -75,6 +76,15 @@ export function recheck(file: string, text: string): Recheck {
     }
   }
   return { spans: spans.length, recorded, again, same: again !== null && sameVerdict(again, recorded) }
+}
+
+/** What a file has, for who looks into it; null: it is none. */
+export function evidenceOf(text: string): RecordedEvidence | null {
+  const lines = text.trimEnd().split('\n').map(objectOf)
+  const head = lines[0]
+  if (head == null || head['format'] !== FORMAT || lines.includes(null)) return null
+  const spans = lines.slice(1, -1) as unknown as Evidence[]
+  return { config: head['config'] as JudgeConfig, state: head['state'] as JudgeState, spans }
 }
 
 function isRollback({ act }: JudgeVerdict): boolean {

@@ -5,9 +5,9 @@ import { type EDetector, levelOf } from './e-detector.ts'
 import { errorStep, FRESH_ERRORS } from './errors.ts'
 import { countFrom, countOf, firstBucketFrom } from './latencies.ts'
 import { errorLimit, FRESH_LIMIT, limitStep, SLO_LIMIT } from './limits.ts'
-import { FRESH_PROMOTION, type PromotionTest, promotionStep } from './promotion.ts'
+import { FRESH_PROMOTION, type PromotionTest, promotionStep, withinSloStep } from './promotion.ts'
 import { FRESH_QUANTILE, type QuantileState, quantileEvidence, quantileStep } from './quantile-test.ts'
-import { FRESH_TAIL, type TailConfig, type TailState, tailResized, tailStep } from './tail.ts'
+import { FRESH_TAIL, type JudgedBlock, type TailConfig, type TailState, tailResized, tailStep } from './tail.ts'
 import type { ArmSummary, DetectorName, VerdictEvidence } from './verdict.ts'
 
 export interface StatementConfig extends TailConfig {
@@ -52,11 +52,16 @@ export function statementStep(before: StatementState, arms: Arms, spanMs: number
     errorLimit: limitStep(before.errorLimit, errorLimit(config.errorShare), failed, spanMs),
     sloLimit: config.sloMs === null ? before.sloLimit : limitStep(before.sloLimit, SLO_LIMIT, overSlo(arms, config.sloMs), spanMs),
     quantile: quantileStep(before.quantile, arms, spanMs),
-    promotion: tail.judged === null ? before.promotion : promotionStep(before.promotion, tail.judged),
+    promotion: tail.judged === null ? before.promotion : promoted(before.promotion, tail.judged, config),
     requests: before.requests + canary.requests,
     last: { errors: canary.errors, requests: canary.requests, controlErrors: control.errors, controlRequests: control.requests },
     hold: tail.hold,
   }
+}
+
+function promoted(before: PromotionTest, block: JudgedBlock, { sloMs }: TailConfig): PromotionTest {
+  const test = promotionStep(before, block)
+  return sloMs !== null && block.x0Ms <= sloMs ? withinSloStep(test, block) : test
 }
 
 function overSlo({ canary, control }: Arms, sloMs: number) {
@@ -94,11 +99,17 @@ export function levelsOf(statement: string, state: StatementState): Level[] {
   ]
 }
 
+/** Since the step began. */
+export function armsOf({ quantile }: StatementState): NonNullable<VerdictEvidence['arms']> {
+  return { canary: armSummary(quantile.canary), control: armSummary(quantile.control) }
+}
+
 /** What a report says of the arms and of what each detector saw last. */
-export function summaryOf({ tail, quantile, last }: StatementState): Pick<VerdictEvidence, 'arms' | 'numbers' | 'quantileTest'> {
+export function summaryOf(state: StatementState): Pick<VerdictEvidence, 'arms' | 'numbers' | 'quantileTest'> {
+  const { tail, quantile, last } = state
   const block = tail.last
   return {
-    arms: { canary: armSummary(quantile.canary), control: armSummary(quantile.control) },
+    arms: armsOf(state),
     numbers: {
       ...(block === null
         ? {}

@@ -1,5 +1,5 @@
-// Promises: `switchback judge backtest|recheck`: the judge over a team's own history, and over the evidence of a verdict; what live would have
-// done, by the same code. Neither needs a database or a configuration.
+// Promises: `switchback judge`: what the judge of this move said (judge-verdicts.ts); and, without a database or a configuration, the judge over
+// a team's own history (`backtest`) and over the evidence of a verdict (`recheck`): what live would have done, by the same code.
 import { Command } from 'commander'
 import { Backtest } from '../app/backtest.ts'
 import { TraceReader, type TraceTotals, traceSeconds } from '../app/judge-trace.ts'
@@ -9,6 +9,7 @@ import { JUDGE_DEFAULTS } from '../canary/judge.ts'
 import { recheck } from '../canary/recording.ts'
 import { SwitchbackError } from '../model/errors.ts'
 import { type CommandContext, command, handled } from './command.ts'
+import { verdictCommands } from './judge-verdicts.ts'
 import { decimalNumber } from './numbers.ts'
 import type { ExitCode } from './output.ts'
 import { tellVerdict } from './tell-verdict.ts'
@@ -25,7 +26,8 @@ interface BacktestFlags {
 }
 
 export function judgeCommand(): Command {
-  const cmd = new Command('judge').description('what the judge makes of a history, or of the evidence of a verdict')
+  const cmd = new Command('judge').description('what the judge said of this move, or makes of a history, or of the evidence of a verdict')
+  for (const one of verdictCommands()) cmd.addCommand(one)
   const test = command('backtest', 'judge a trace of requests, a JSON line each, plain or gzip: what would have been done, and when')
     .argument('<trace>', 'the file')
     .option('--slo-ms <ms>', 'latency that is no regression, however much faster PostgreSQL is', decimalNumber(0.001, SLO_MAX_MS))

@@ -1,10 +1,9 @@
 // Promises: a move as its command shows it: progress by slots, then the flips and their pauses, in sentences or as JSON.
 
 import { placeOrder } from '../app/place-order.ts'
-import { openWorkspace } from '../app/workspace.ts'
+import { openWorkspace, type Workspace } from '../app/workspace.ts'
 import type { FlipParked } from '../model/control.ts'
 import { SwitchbackError } from '../model/errors.ts'
-import type { KeyType } from '../model/mapping.ts'
 import type { JobArguments } from '../store/jobs.ts'
 import type { CommandContext } from './command.ts'
 import { bar, type ExitCode } from './output.ts'
@@ -26,14 +25,14 @@ export interface MoveResult {
   readonly because?: string
 }
 
-/** Places the order that `make` gives for the mapping's key type, and follows it. */
+/** Places the order that `make` gives, and follows it. */
 export async function runMove(
   context: CommandContext,
-  make: (keyType: KeyType) => Extract<JobArguments, { kind: 'move' }>,
+  make: (workspace: Workspace) => Promise<Extract<JobArguments, { kind: 'move' }>>,
 ): Promise<ExitCode> {
   const workspace = await openWorkspace(context.configPath, context.env)
   try {
-    const order = make(workspace.mapping.keyType)
+    const order = await make(workspace)
     const job = await placeOrder(
       workspace.session,
       order,

@@ -10,12 +10,16 @@ export interface Output {
   line(text: string): void
   /** A line that replaces the one before on a terminal; elsewhere at most one in `everyMs`. Nothing under --json. */
   progress(text: string): void
+  /** All there is to see now: on a terminal in the place of what was there before. Nothing under --json. */
+  screen(lines: readonly string[]): void
   /** The command's result: the one object under --json. */
   result(value: Record<string, unknown>): void
   error(error: unknown): ExitCode
 }
 
 const PROGRESS_EVERY_MS = 2_000
+/** Cursor home, everything below it gone. */
+const CLEARED = '\u001b[H\u001b[J'
 
 export function createOutput(options: {
   readonly json: boolean
@@ -46,6 +50,11 @@ export function createOutput(options: {
       if (performance.now() - lastMs < PROGRESS_EVERY_MS) return
       lastMs = performance.now()
       stderr.write(`${text}\n`)
+    },
+    screen(lines) {
+      if (json) return
+      close()
+      stdout.write(`${stdout.isTTY ? CLEARED : ''}${lines.join('\n')}\n`)
     },
     result(value) {
       close()
@@ -95,6 +104,7 @@ const NO_ROOM = 'Nothing was changed by the statement that was refused. Make roo
 const INCONCLUSIVE: ReadonlySet<ErrorCode> = new Set([
   'INTERRUPTED',
   'INTERRUPTED_BACKFILL',
+  'INTERRUPTED_RAMP',
   'INTERRUPTED_READING',
   'INTERRUPTED_RECONCILE',
   'INTERRUPTED_SWEEP',

@@ -16,7 +16,7 @@ export function readonlyCommand(): Command {
     const slots = flags.slots === undefined ? null : slotRange(flags.slots)
     const workspace = await openWorkspace(context.configPath, context.env)
     try {
-      if (state === 'off' && (await createJobs(workspace.session).hold('read-only', 'held by `switchback readonly off`')) > 0)
+      if (state === 'off' && (await createJobs(workspace.session).hold('read-only', 'held by `switchback readonly off`')).orders > 0)
         context.out.line('The rollback that kept writes off is held; what has moved stays.')
       const job = await placeOrder(
         workspace.session,

@@ -1,4 +1,4 @@
-// Promises: `switchback rollback`: keys return to PostgreSQL by the reverse sync. A move to the target that is under way is held first.
+// Promises: `switchback rollback`: keys return to PostgreSQL by the reverse sync. A ramp is stopped and a move to the target held first.
 import type { Command } from 'commander'
 import { READ_ONLY_FIRST, READ_ONLY_LAST } from '../app/read-only.ts'
 import { openWorkspace } from '../app/workspace.ts'
@@ -34,13 +34,14 @@ async function rollback(context: CommandContext, flags: RollbackFlags): Promise<
     return 0
   }
   await holdMovesOut(context)
-  return runMove(context, () => ({ kind: 'move', to: 'source', slots, readOnlyFirst: flags.readOnly === true }))
+  return runMove(context, () => Promise.resolve({ kind: 'move', to: 'source', slots, readOnlyFirst: flags.readOnly === true }))
 }
 
 async function holdMovesOut(context: CommandContext): Promise<void> {
   const workspace = await openWorkspace(context.configPath, context.env)
   try {
-    await createJobs(workspace.session).hold('target', 'held by `switchback rollback`')
+    const { ramp } = await createJobs(workspace.session).hold('target', 'held by `switchback rollback`')
+    if (ramp !== null) context.out.line(`Ramp ${ramp} is stopped.`)
   } finally {
     await workspace.close()
   }

@@ -3,25 +3,50 @@ import type { Command } from 'commander'
 import { slotNameOf } from '../app/names.ts'
 import { type FlipEnded, readStatus, type Status } from '../app/status.ts'
 import { openWorkspace } from '../app/workspace.ts'
+import { systemClock } from '../lib/clock.ts'
+import { hasCode } from '../model/errors.ts'
 import { type CommandContext, command, handled } from './command.ts'
 import { parkedSentence } from './move.ts'
 import type { ExitCode } from './output.ts'
+import { tellStanding } from './tell-judge.ts'
+
+const WATCH_MS = 1_000
 
 export function statusCommand(): Command {
-  return handled(
-    command('status', 'who owns what, who serves, how far the syncs are'),
-    async (context: CommandContext): Promise<ExitCode> => {
-      const workspace = await openWorkspace(context.configPath, context.env)
-      try {
-        const status = await readStatus(workspace.session, slotNameOf(workspace.config.migration), workspace.config.source)
-        for (const line of tellStatus(status)) context.out.line(line)
-        context.out.result({ ...status })
-        return 0
-      } finally {
-        await workspace.close()
-      }
-    },
+  const cmd = command('status', 'who owns what, who serves, how far the syncs are, what the judge sees').option(
+    '--watch',
+    'again each second, until Ctrl-C; with --json an object a line',
   )
+  return handled(cmd, async (context: CommandContext, flags: { readonly watch?: boolean }): Promise<ExitCode> => {
+    const workspace = await openWorkspace(context.configPath, context.env)
+    try {
+      const read = () => readStatus(workspace.session, slotNameOf(workspace.config.migration), workspace.config.source)
+      if (flags.watch) return await watch(context, read)
+      const status = await read()
+      for (const line of tellStatus(status)) context.out.line(line)
+      context.out.result({ ...status })
+      return 0
+    } finally {
+      await workspace.close()
+    }
+  })
+}
+
+/** What PostgreSQL does not answer for a while is said, and asked for again. */
+async function watch({ out, signal }: CommandContext, read: () => Promise<Status>): Promise<ExitCode> {
+  while (!signal.aborted) {
+    const nextMs = systemClock.monotonicMs() + WATCH_MS
+    try {
+      const status = await read()
+      out.screen([new Date(systemClock.nowMs()).toISOString(), ...tellStatus(status)])
+      out.result({ ...status })
+    } catch (error) {
+      if (!hasCode(error, 'CONTROL_UNREACHABLE')) throw error
+      out.error(error)
+    }
+    await systemClock.sleep(nextMs - systemClock.monotonicMs(), signal)
+  }
+  return 0
 }
 
 function tellStatus(status: Status): string[] {
@@ -50,7 +75,9 @@ function tellStatus(status: Status): string[] {
       : [
           `Forward sync: ${backfill.because === null ? `${text(syncs['forwardLagMs'])} ms behind` : `STOPPED, ${backfill.because}`}. Reverse sync: ${text(syncs['reverseLagMs'])} ms behind, ${text(syncs['reverseUnsettled'])} entries not settled.`,
         ]),
+    ...tellJudge(status.judge),
     ...status.jobs.map((job) => `Job ${job.id}: ${job.order}, ${job.state}.`),
+    ...(status.ramp === null ? [] : [rampLine(status.ramp)]),
     ...status.openFlips.map((flip) => `Flip ${flip.id} to the ${flip.to}: ${flip.state}, ${flip.slots} slots.`),
     ...status.lastFlips.slice(0, 1).map(lastFlip),
     ...status.poison.map(
@@ -72,6 +99,22 @@ function tellStatus(status: Status): string[] {
     ),
     status.readyForCanary ? 'Ready for a canary.' : `Not ready for a canary: ${status.notReadyBecause.join(' ')}`,
   ]
+}
+
+function rampLine({ id, state, step, steps, percent, heldBecause, because }: NonNullable<Status['ramp']>): string {
+  const at = step === 0 ? '' : `, step ${step} of ${steps} (${percent} %)`
+  const why = because === null ? heldBecause.join('; ') : because
+  return `Ramp ${id}: ${state}${at}${why === '' ? '' : `: ${why}`}.`
+}
+
+function tellJudge({ standing, rolledBack }: Status['judge']): string[] {
+  if (rolledBack !== null) {
+    const { verdict, tMs, detector, about } = rolledBack
+    return [
+      `ROLLED BACK by verdict ${verdict} at ${new Date(tMs).toISOString()}: ${detector}${about === null ? '' : ` of ${about}`}. Off until a person starts the canary again; see \`switchback judge report\`.`,
+    ]
+  }
+  return standing === null || standing.step === 0 ? [] : tellStanding(standing)
 }
 
 function lastFlip({ to, state, slots, startedAt, parked }: FlipEnded): string {

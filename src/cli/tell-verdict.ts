@@ -10,10 +10,18 @@ const WOULD: Readonly<Record<JudgeVerdict['act'], string>> = {
   warn: 'somebody would have been told',
 }
 
-/** Several lines. `startMs`: of what was judged. */
-export function tellVerdict({ tMs, act, detector, key, evidence }: JudgeVerdict, startMs: number): string {
+const DID: typeof WOULD = {
+  rollback: 'the traffic was ordered back to PostgreSQL',
+  block: 'the canary grows no further',
+  warn: 'nothing but this was done',
+}
+
+/** Several lines. `startMs`: of the history that was judged; null: it was said live. */
+export function tellVerdict({ tMs, act, detector, key, evidence }: JudgeVerdict, startMs: number | null): string {
   const about = key ?? evidence.statement
-  const lines = [`${timeOf(tMs, startMs)}: ${act} by ${detector}${about === null ? '' : ` of ${about}`}: ${WOULD[act]}.`]
+  const when = startMs === null ? new Date(tMs).toISOString() : timeOf(tMs, startMs)
+  const done = (startMs === null ? DID : WOULD)[act]
+  const lines = [`${when}: ${act} by ${detector}${about === null ? '' : ` of ${about}`}: ${done}.`]
   lines.push(`evidence ${evidence.level.toPrecision(3)} of ${evidence.threshold.toPrecision(3)}`)
   const { x0Ms, blockMs, canaryOver, canaryAll, controlOver, controlAll } = evidence.numbers
   if (detector === 'tail' && x0Ms !== undefined && blockMs !== undefined) {
@@ -31,7 +39,7 @@ function timeOf(tMs: number, startMs: number): string {
   return tMs >= CALENDAR_FROM_MS ? `${into} (${new Date(tMs).toISOString()})` : into
 }
 
-function tellArm({ requests, p50Ms, p99Ms }: ArmSummary): string {
+export function tellArm({ requests, p50Ms, p99Ms }: ArmSummary): string {
   return `${Math.round(requests)} requests, p50 ${tellMs(p50Ms)}, p99 ${tellMs(p99Ms)}`
 }
 

@@ -54,7 +54,18 @@ async function askTarget(parts: FlipParts, run: FlipRun, signal: AbortSignal): P
 }
 
 function newRun(flip: FlipRecord, { held, ended }: Pick<FlipRun, 'held' | 'ended'>): FlipRun {
-  return { flip, leases: [], waitingFor: [], answers: null, asked: Promise.resolve(), waiting: null, standing: null, held, ended }
+  return {
+    flip,
+    leases: [],
+    waitingFor: [],
+    answers: null,
+    asked: Promise.resolve(),
+    owed: false,
+    waiting: null,
+    standing: null,
+    held,
+    ended,
+  }
 }
 
 /** Its slots stay parked, all of them. */

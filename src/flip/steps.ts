@@ -1,7 +1,7 @@
 // Promises: a flip as a checklist. `plan` prints these steps and `run` executes them: there is no other list. Each step says what
 // it will do, does it under the deadline, and returns what it saw. (protocols.md, The flip; Vitess's cutover is the model.)
 import type { FlipRecord, LeaseRow } from '../model/control.ts'
-import { SwitchbackError } from '../model/errors.ts'
+import { hasCode, SwitchbackError } from '../model/errors.ts'
 import { NO_LSN, type Owner, type SlotId } from '../model/ids.ts'
 import type { Ownership } from '../model/ownership.ts'
 import type { Tenures } from '../model/tenures.ts'
@@ -18,6 +18,8 @@ export interface FlipRun {
   /** Whether the target answers, asked while the gateways empty; only of a flip to the source. Once false, the flip asks it for nothing. */
   answers: boolean | null
   asked: Promise<void>
+  /** The target answers, and refuses or loses the comparison: no key is kept from going home by that, and the comparison is owed. */
+  owed: boolean
   /** Slots that stay parked until it answers, under their own flip; where none may go, that is this one. */
   waiting: { readonly flip: FlipRecord; readonly stay: readonly StaysParked[] } | null
   /** Read while the gateways empty: neither changes until this flip commits. */
@@ -134,12 +136,20 @@ const verify: Step = {
   async run(parts, run, signal) {
     if (run.answers === false) return 'skipped and owed: the target does not answer'
     run.waitingFor = ['the comparison of the rows that changed last']
-    const report = await parts.verify(run.flip.slots, run.flip.to, signal)
+    const report = await parts.verify(run.flip.slots, run.flip.to, signal).catch((error: unknown) => {
+      if (run.flip.to === 'target' || !hasCode(error, 'TARGET_REFUSED', 'TARGET_UNKNOWN', 'TARGET_THROTTLED')) throw error
+      return error
+    })
+    if (report instanceof SwitchbackError) {
+      run.owed = true
+      return `owed: ${report.message}`
+    }
     if (report.differences > 0) {
       throw new SwitchbackError('FLIP_DIFFERENCES', {
         flip: run.flip.id,
         differences: report.differences,
         first: report.firstDifference ?? '',
+        slots: report.differing.map(String),
       })
     }
     return `${report.rowsCompared} rows compared, no difference, ${report.notChecked} not checked`
@@ -156,7 +166,8 @@ const commit: Step = {
     run.held = parts.standbys.any()
     const { control } = parts
     const commit = { newBase, held: run.held }
-    run.flip = await (run.answers === false ? control.commitInDebt(run.flip, commit) : control.commitFlip(run.flip, commit))
+    const inDebt = run.answers === false || run.owed
+    run.flip = await (inDebt ? control.commitInDebt(run.flip, commit) : control.commitFlip(run.flip, commit))
     return `tenure ${run.flip.epoch}, base ${newBase}`
   },
 }

@@ -150,6 +150,7 @@ export class ActiveMode {
   ended(): void {
     this.#ended = true
     const core = this.#core
+    core.tally.gone = true
     core.cancel.abort(new SwitchbackError('STATEMENT_CANCELED'))
     this.#endWorks()
     this.#owedOver?.()
@@ -221,7 +222,9 @@ export class ActiveMode {
   }
 
   #close(): void {
-    this.#batches.push({ messages: this.#gathered, bytes: this.#gatheredBytes, copyData: [], copyEnds: false })
+    // From here on a statement is waited for, behind whatever it has to wait.
+    const arrivedMs = this.#core.tally.measured ? this.#options.context.clock.monotonicMs() : 0
+    this.#batches.push({ messages: this.#gathered, bytes: this.#gatheredBytes, arrivedMs, copyData: [], copyEnds: false })
     this.#queuedBytes += this.#gatheredBytes
     this.#gathered = []
     this.#gatheredBytes = 0
@@ -298,8 +301,7 @@ export class ActiveMode {
   /** statement_timeout holds for what waits here and for the target; PostgreSQL keeps its own. */
   async #timed(batch: Batch): Promise<void> {
     const core = this.#core
-    const { clock, metrics } = this.#options.context
-    const began = clock.monotonicMs()
+    const { clock } = this.#options.context
     const timeoutMs = core.settings.statementTimeoutMs
     const cancelTimer =
       timeoutMs > 0
@@ -311,7 +313,6 @@ export class ActiveMode {
       await runBatch(core, batch)
     } finally {
       cancelTimer?.()
-      metrics.statement?.(core.transaction.kind === 'target' ? 'target' : 'source', clock.monotonicMs() - began, null)
     }
   }
 

@@ -1,8 +1,9 @@
 // Promises: one batch of the client's messages, to its Sync, Flush or Query, from decision to answer. Nothing of a batch is sent
 // before it is decided where its statements go together; an error ends the batch as PostgreSQL would end it (skip to Sync).
 import type { PlannedStatement } from '../model/plan.ts'
-import { encodeBackend } from '../wire/backend.ts'
+import { BACKEND, encodeBackend } from '../wire/backend.ts'
 import { decodeQuery, FRONTEND } from '../wire/frontend.ts'
+import type { Run } from './answer-tally.ts'
 import { actOnControl, answersControl, type ControlPlan } from './control.ts'
 import {
   BIND_COMPLETE,
@@ -18,7 +19,8 @@ import {
 } from './messages.ts'
 import { afterSettings } from './plan-doubts.ts'
 import { checkOnTarget, type Routable, type Route, routeBeginning, routeOnSource } from './routing.ts'
-import { ServerError, type SessionCore } from './session-core.ts'
+import { ServerError } from './server-error.ts'
+import type { SessionCore } from './session-core.ts'
 import { afterReady, failOnSource, noteSettings, noteTouches, openOnSource, runQueryOnSource, runStepsOnSource } from './source-arm.ts'
 import { resolveSteps, type Segment, type Step, segmentsOf, UNKNOWN_STATEMENT } from './steps.ts'
 import {
@@ -37,6 +39,8 @@ import { hasBinaryParams, keyParams } from './values.ts'
 export interface Batch {
   readonly messages: readonly ClientMessage[]
   readonly bytes: number
+  /** When its last byte came in, by the monotonic clock. */
+  readonly arrivedMs: number
   /** COPY data that came behind it. */
   readonly copyData: Buffer[]
   copyEnds: boolean
@@ -45,6 +49,7 @@ export interface Batch {
 export async function runBatch(core: SessionCore, batch: Batch): Promise<void> {
   const end = batch.messages.at(-1)!.type
   core.atRisk = false
+  core.tally.batch(batch.arrivedMs, core.transaction.kind === 'target' && core.transaction.implicit)
   try {
     if (core.skipping) await skipToSync(core, end)
     else await runToEnd(core, batch, end)
@@ -145,8 +150,48 @@ async function runWork(core: SessionCore, segment: Segment, options: { bytes: nu
     return options.sync && shown
   }
   const statements = undoubted(await routables(core, executed))
+  core.tally.begin(runsOf(core, steps))
+  try {
+    return await runStatements(core, { steps, executed, statements }, options)
+  } catch (error) {
+    core.tally.threw(error)
+    throw error
+  }
+}
+
+/** In the order of their executions. */
+function runsOf(core: SessionCore, steps: readonly Step[]): Run[] {
+  const runs: Run[] = []
+  if (!core.tally.measured) return runs
+  for (const { message, portal, planned } of steps) {
+    if (message.kind === 'execute') runs.push(planned === null ? null : runOf(core, planned, portal?.routed))
+  }
+  return runs
+}
+
+/** COMMIT in a transaction that PostgreSQL has open, and that has not failed, is one of the aggregate that it is on. */
+function runOf(core: SessionCore, { plan }: PlannedStatement, routed: Routable | undefined): Run {
+  if (plan.kind === 'keyed') return routed ?? null
+  const commits = plan.kind === 'control' && plan.control === 'commit' && core.link.status === 'transaction'
+  return commits ? core.tally.open : null
+}
+
+/** Work whose statements are decided together. */
+interface Decided {
+  readonly steps: readonly Step[]
+  readonly executed: readonly Step[]
+  readonly statements: readonly Routable[]
+}
+
+async function runStatements(
+  core: SessionCore,
+  { steps, executed, statements }: Decided,
+  options: { bytes: number; sync: boolean },
+): Promise<boolean> {
+  const { tally } = core
   for (;;) {
     const route = await decide(core, statements, options.bytes)
+    tally.arm = route.arm
     if (route.arm === 'source') {
       await openOnSource(core)
       const work = noteTouches(core, route.touches)
@@ -158,7 +203,8 @@ async function runWork(core: SessionCore, segment: Segment, options: { bytes: nu
         core,
         executed.map(({ planned }) => planned),
       )
-      await runStepsOnSource(core, { steps, work, sync: options.sync, showReady: true })
+      const sqlstate = await runStepsOnSource(core, { steps, work, sync: options.sync, showReady: true })
+      tally.answered({ sqlstate, alone: core.transaction.kind !== 'source' })
       core.atRisk = false
       return options.sync
     }
@@ -167,9 +213,12 @@ async function runWork(core: SessionCore, segment: Segment, options: { bytes: nu
     if (!autocommit && core.transaction.kind !== 'target') openOnTarget(core, route)
     try {
       await answerOnTarget(core, { steps, route, autocommit })
+      // Without BEGIN they are one transaction to Sync, and answered for good with its COMMIT.
+      if (core.transaction.kind !== 'target' || !core.transaction.implicit) tally.answered({ sqlstate: null, alone: autocommit })
       return false
     } catch (error) {
       if (!(error instanceof RouteAgain)) throw error
+      tally.again()
       await takeBackSteps(core, steps)
     }
   }
@@ -187,9 +236,10 @@ async function answerOnTarget(core: SessionCore, batch: TargetBatch): Promise<vo
   send(core, out)
 }
 
-function undoubted(statements: readonly Routable[]): Routable[] {
-  const list = afterSettings(statements.map(({ planned }) => planned))
-  return statements.map((statement, i) => ({ ...statement, planned: list[i]! }))
+function undoubted(statements: readonly Routable[]): readonly Routable[] {
+  const planned = statements.map((statement) => statement.planned)
+  const list = afterSettings(planned)
+  return list === planned ? statements : statements.map((statement, i) => ({ ...statement, planned: list[i]! }))
 }
 
 function send(core: SessionCore, out: readonly Buffer[]): void {
@@ -219,11 +269,10 @@ async function routables(core: SessionCore, executed: readonly Step[]): Promise<
       oids = core.unsynced ? null : (await core.describe(portal.prepared)).paramOids
     }
     const params = keyParams(portal.bind, oids)
-    list.push(
-      params === null
-        ? { planned: portal.planned, params, why: 'its parameters have types that cannot be read' }
-        : { planned: portal.planned, params },
-    )
+    const { planned: own } = portal
+    portal.routed =
+      params === null ? { planned: own, params, why: 'its parameters have types that cannot be read' } : { planned: own, params }
+    list.push(portal.routed)
   }
   return list
 }
@@ -357,14 +406,32 @@ function controlPlanOf({ plan }: PlannedStatement): ControlPlan | null {
   return plan.kind === 'control' ? plan : null
 }
 
-async function runPiece(
-  core: SessionCore,
-  piece: { list: readonly PlannedStatement[]; bytes: Buffer; size: number; last: boolean },
-): Promise<'ready' | 'failed' | 'done'> {
+async function runPiece(core: SessionCore, piece: Piece): Promise<'ready' | 'failed' | 'done'> {
   if (core.transaction.kind === 'failed') throw transactionAborted()
   const statements = afterSettings(piece.list).map((planned): Routable => ({ planned, params: [] }))
+  const { tally } = core
+  tally.begin(tally.measured ? statements.map((statement) => runOf(core, statement.planned, statement)) : [])
+  try {
+    return await runText(core, piece, statements)
+  } catch (error) {
+    tally.threw(error)
+    throw error
+  }
+}
+
+/** Statements of a simple Query that go together, and what PostgreSQL is sent of it where they run there. */
+interface Piece {
+  readonly list: readonly PlannedStatement[]
+  readonly bytes: Buffer
+  readonly size: number
+  readonly last: boolean
+}
+
+async function runText(core: SessionCore, piece: Piece, statements: readonly Routable[]): Promise<'ready' | 'failed' | 'done'> {
+  const { tally } = core
   for (;;) {
     const route = await decide(core, statements, piece.size)
+    tally.arm = route.arm
     if (route.arm === 'source') {
       await openOnSource(core)
       const work = noteTouches(core, route.touches)
@@ -372,6 +439,8 @@ async function runPiece(
       core.atRisk = atRisk(core, piece.list)
       const result = await runQueryOnSource(core, { bytes: piece.bytes, work, showReady: piece.last })
       core.atRisk = false
+      for (const { type } of result.kept) if (type === BACKEND.commandComplete) tally.ran()
+      tally.answered({ sqlstate: result.failed, alone: core.transaction.kind !== 'source' })
       return piece.last ? 'ready' : result.failed === null ? 'done' : 'failed'
     }
     const autocommit = core.transaction.kind === 'idle' && piece.list.length === 1
@@ -382,9 +451,13 @@ async function runPiece(
       for (const planned of piece.list) await runTextOnTarget(core, { route, autocommit }, planned, out)
       if (core.transaction.kind === 'target' && core.transaction.implicit) await commitTarget(core, core.transaction)
       send(core, out)
+      tally.answered({ sqlstate: null, alone: autocommit })
       return 'done'
     } catch (error) {
-      if (error instanceof RouteAgain) continue
+      if (error instanceof RouteAgain) {
+        tally.again()
+        continue
+      }
       send(core, out)
       throw error
     }

@@ -12,6 +12,8 @@ export interface Routable {
   /** Null: the parameters could not be read, and `why` says so. */
   readonly params: Params | null
   readonly why?: string
+  /** What it touched when that was last asked; undefined: it was not. */
+  touches?: Touches
 }
 
 /** What a statement touches; null: nothing mapped. */
@@ -22,6 +24,11 @@ export type Route =
   | { readonly arm: 'target'; readonly row: Ownership; readonly key: AggregateKey; readonly writes: boolean }
 
 export function touchesOf(statement: Routable, gate: FenceGate, shadowed: boolean): Touches {
+  statement.touches = touchedBy(statement, gate, shadowed)
+  return statement.touches
+}
+
+function touchedBy(statement: Routable, gate: FenceGate, shadowed: boolean): Touches {
   const { plan } = statement.planned
   if (plan.kind === 'unroutable') {
     return { touch: 'all', writes: !plan.reads, because: plan.because, wouldRoute: plan.wouldRoute, key: null, plan: null }

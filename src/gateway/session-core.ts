@@ -5,26 +5,17 @@ import type { KeyedPlan, PlannedStatement } from '../model/plan.ts'
 import type { Cell } from '../model/row.ts'
 import { BACKEND, decodeBackend } from '../wire/backend.ts'
 import { encodeFrontends, type FrontendMessage } from '../wire/frontend.ts'
+import { AnswerTally } from './answer-tally.ts'
 import type { GatewayContext } from './context.ts'
 import type { Description } from './descriptions.ts'
 import type { Work } from './fence-gate.ts'
 import { queryMessage, SYNC } from './messages.ts'
 import { asDeclared, QUOTED_OTHERWISE } from './plan-doubts.ts'
+import { ServerError } from './server-error.ts'
 import type { ExchangeResult, Kept, ServerLink } from './server-link.ts'
 import { readSettings, type SessionSettings, settingsQuery, textRows } from './settings.ts'
 import type { Prepared, PreparedStatements } from './statements.ts'
 import { IDLE, type Portal, type Transaction } from './transaction.ts'
-
-/** PostgreSQL's own error, to be shown as it is. */
-export class ServerError extends Error {
-  override readonly name = 'ServerError'
-  readonly body: Buffer
-
-  constructor(body: Buffer) {
-    super('an error of PostgreSQL')
-    this.body = body
-  }
-}
 
 /** Prepared on PostgreSQL by the gateway for its permission checks. */
 const CHECK_NAME = 'switchback: permission check'
@@ -70,12 +61,15 @@ export class SessionCore {
   settingsStaleAtEnd = false
   /** Ends the waiting of the statement under way. */
   cancel = new AbortController()
+  /** What the metrics are told of the batch under way. */
+  readonly tally: AnswerTally
 
   constructor(options: { context: GatewayContext; link: ServerLink; statements: PreparedStatements; toClient: (bytes: Buffer) => void }) {
     this.context = options.context
     this.link = options.link
     this.statements = options.statements
     this.toClient = options.toClient
+    this.tally = new AnswerTally(options.context)
   }
 
   /** An exchange of the gateway's own, to ReadyForQuery. Throws ServerError. */
@@ -183,6 +177,7 @@ export class SessionCore {
   transactionEnded(): void {
     if (this.transaction.kind === 'source') this.transaction.work?.end()
     this.transaction = IDLE
+    this.tally.open = null
     this.portals.clear()
     if (this.settingsStaleAtEnd) this.settingsStale = true
     this.settingsStaleAtEnd = false

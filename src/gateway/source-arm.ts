@@ -74,8 +74,8 @@ export interface SourceBatch {
   readonly showReady: boolean
 }
 
-/** Sends a segment of the extended protocol and relays its replies. */
-export async function runStepsOnSource(core: SessionCore, batch: SourceBatch): Promise<void> {
+/** Sends a segment of the extended protocol and relays its replies. Returns the SQLSTATE of the error that ended it; null: none did. */
+export async function runStepsOnSource(core: SessionCore, batch: SourceBatch): Promise<string | null> {
   const messages: Buffer[] = []
   const hide = new Set<number>()
   /** Which reply answers which step. */
@@ -95,7 +95,7 @@ export async function runStepsOnSource(core: SessionCore, batch: SourceBatch): P
     if (message.kind === 'execute' || message.kind === 'bind') core.implicit = true
   }
   const closes = batch.sync || !batch.showReady
-  if (messages.length === 0 && !closes) return
+  if (messages.length === 0 && !closes) return null
   messages.push(closes ? SYNC : FLUSH)
   core.unsynced = true
   const result = await core.link.exchange(messages, {
@@ -105,7 +105,10 @@ export async function runStepsOnSource(core: SessionCore, batch: SourceBatch): P
     hide,
     lease: batch.work?.lease ?? null,
   })
-  for (let i = 0; i < batch.steps.length; i++) noteStep(core, batch.steps[i]!, answers[i]! - result.replies)
+  for (let i = 0; i < batch.steps.length; i++) {
+    noteStep(core, batch.steps[i]!, answers[i]! - result.replies)
+    if (batch.steps[i]!.message.kind === 'execute' && answers[i]! < result.replies) core.tally.ran()
+  }
   rememberDescriptions(core, batch.steps, result)
   // PostgreSQL skips to Sync by itself; what is left of the batch must not be run elsewhere.
   if (result.failed !== null && !(closes && batch.showReady)) {
@@ -114,6 +117,7 @@ export async function runStepsOnSource(core: SessionCore, batch: SourceBatch): P
     if (open.kind === 'held') core.transaction = { kind: 'failed', isolation: open.isolation, readOnly: open.readOnly }
   }
   if (closes) afterReady(core)
+  return result.failed
 }
 
 /** `ahead`: negative if PostgreSQL has done it, 0 if that is where the error came, positive if it was skipped. */

@@ -58,6 +58,7 @@ export function openOnTarget(core: SessionCore, route: TargetRoute): TargetState
     readOnly: before.kind === 'held' ? before.readOnly : core.settings.readOnly,
     nowText: nowTextOf(core.context.clock.nowMs()),
     implicit: before.kind !== 'held',
+    wrote: false,
     interrupted: null,
   }
   core.transaction = state
@@ -79,10 +80,16 @@ export function abortTarget(core: SessionCore, state: TargetState): void {
 
 /** COMMIT. Whatever comes of it, the transaction is over. */
 export async function commitTarget(core: SessionCore, state: TargetState): Promise<void> {
+  const { key, slot } = state.address
+  const committed = { key, slot, wrote: state.wrote, implicit: state.implicit }
   try {
     if (state.interrupted !== null) throw state.interrupted
     await whileAtRisk(core, () => state.transaction.commit())
     if (!state.work.lease.holds()) throw new SwitchbackError('OUTCOME_UNKNOWN', { reason: 'the lease of the gateway ended' })
+    core.tally.committed(committed, null)
+  } catch (error) {
+    core.tally.committed(committed, error)
+    throw error
   } finally {
     state.transaction.abort()
     state.work.end()
@@ -178,6 +185,7 @@ async function executePortal(core: SessionCore, batch: TargetBatch, portal: Port
     const { rows, tag } = await runKeyed(core, batch, { prepared, planned, params, description, formats })
     portal.rest = { rows, tag }
   }
+  core.tally.ran()
   const { rows, tag } = portal.rest
   const shown = rowsMax > 0 ? rows.slice(0, rowsMax) : rows
   portal.rest = { rows: rows.slice(shown.length), tag }
@@ -208,6 +216,7 @@ export async function runTextOnTarget(
   if (!early) describe()
   out.push(...rows)
   out.push(commandComplete(tag))
+  core.tally.ran()
 }
 
 interface KeyedStatement {
@@ -273,6 +282,7 @@ async function runInTransaction(
   env: StatementEnv,
 ): Promise<StatementResult> {
   if (open.interrupted !== null) throw open.interrupted
+  if (!plan.readOnly) open.wrote = true
   try {
     const result = await untilCanceled(core, open.transaction.execute(plan, params, env))
     if (open.interrupted !== null) throw open.interrupted

@@ -6,6 +6,7 @@ import type { PlannedStatement } from '../model/plan.ts'
 import type { TransactionStatus } from '../wire/backend.ts'
 import type { BindMessage } from '../wire/frontend.ts'
 import type { Work } from './fence-gate.ts'
+import type { Routable } from './routing.ts'
 import type { Prepared } from './statements.ts'
 
 export type Transaction =
@@ -28,6 +29,7 @@ export interface TargetState {
   readonly nowText: string
   /** Of a batch without BEGIN: ends at Sync. */
   readonly implicit: boolean
+  wrote: boolean
   /** A fence or the lease's end has ended it. */
   interrupted: SwitchbackError | null
 }
@@ -40,6 +42,8 @@ export interface Portal {
   home: 'source' | 'target' | 'gateway' | 'undecided'
   /** Rows that a limited Execute has not fetched yet, encoded; null: not run. */
   rest: { rows: readonly Buffer[]; readonly tag: string } | null
+  /** As it was routed last. */
+  routed?: Routable
 }
 
 export const IDLE: Transaction = { kind: 'idle' }

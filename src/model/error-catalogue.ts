@@ -8,6 +8,7 @@ import { EDGE_ERRORS } from './error-catalogue/edges.ts'
 import { FENCE_ERRORS } from './error-catalogue/fences.ts'
 import { FLIP_ERRORS } from './error-catalogue/flip.ts'
 import { GATEWAY_ERRORS } from './error-catalogue/gateway.ts'
+import { JUDGE_ERRORS } from './error-catalogue/judge.ts'
 import { PARITY_ERRORS } from './error-catalogue/parity.ts'
 import { SOURCE_ERRORS } from './error-catalogue/source.ts'
 import { SYNC_ERRORS } from './error-catalogue/sync.ts'
@@ -27,6 +28,7 @@ export const AREAS = {
   flip: FLIP_ERRORS,
   gateway: GATEWAY_ERRORS,
   'control schema, guard': CONTROL_ERRORS,
+  judge: JUDGE_ERRORS,
 } as const
 
 export const CATALOGUE = {
@@ -42,4 +44,5 @@ export const CATALOGUE = {
   ...FLIP_ERRORS,
   ...GATEWAY_ERRORS,
   ...CONTROL_ERRORS,
+  ...JUDGE_ERRORS,
 } as const

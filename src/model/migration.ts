@@ -64,9 +64,53 @@ export interface MigrationConfig {
     readonly slotsPerFlip?: number
   }
   readonly lease?: { readonly lengthMs?: number; readonly renewMs?: number; readonly marginRatio?: number }
+  /** What `canary run` does where it is given no plan. */
+  readonly ramp?: {
+    /** Shares of all requests, each larger than the one before, and how long each is out, at the least, before the next may come. */
+    readonly steps?: readonly { readonly percent: number; readonly bakeMs: number }[]
+    /** How far hot keys may bring a step's key-frequency profile from production's: 0 to 1, the share of its requests that would have to be others. 0.1 by default. */
+    readonly distanceMax?: number
+    /** A step has at most so many times its share of the requests: 1 to 2, 1.25 by default. */
+    readonly overshootMax?: number
+    /** How long the traffic is observed before the first step; the slots are chosen by it. 600 000 by default. */
+    readonly observeMs?: number
+  }
+  readonly judge?: JudgeOptions
   readonly invariants?: readonly BusinessInvariant[]
   /** Path of the Ed25519 private key that signs certificates; made by `init` with mode 0600. */
   readonly signingKeyFile?: string
+}
+
+/** What the judge of a canary goes by (docs/operating/judge.md). */
+export interface JudgeOptions {
+  /** Without a judge nothing goes back by itself, and no ramp goes on. True by default. */
+  readonly enabled?: boolean
+  /** Latency that is no regression, however much faster PostgreSQL is. None by default. */
+  readonly sloMs?: number
+  /** Of the canary's requests that may fail. 0.005 by default. */
+  readonly errorShare?: number
+  /** So long without evidence of a canary that is out, and it goes back. 60 000 by default. */
+  readonly silenceMs?: number
+  /** Mean number of steps to a false alarm, of all detectors together. 1 000 000 by default. */
+  readonly stepsPerFalseAlarm?: number
+  /** Hot keys by name instead of pseudonyms, wherever a person or a file sees them. False by default. */
+  readonly showKeys?: boolean
+  /** Growth of the load that saturation is asked for; 1, the default, is today's. */
+  readonly growth?: number
+  /** Rollbacks whose evidence is kept. 20 by default. */
+  readonly evidenceFilesMax?: number
+  readonly promotion?: {
+    /** A step is out for so long before the next. 600 000 by default. */
+    readonly bakeMs?: number
+    /** Requests of the canary in it. 10 000 by default. */
+    readonly leastRequests?: number
+    /** How old the last comparison of both stores may be. 600 000 by default. */
+    readonly parityFreshMs?: number
+    /** How old what is known of the reverse sync's lag may be. 10 000 by default. */
+    readonly lagFreshMs?: number
+    /** How far the reverse sync may be behind. 1 000 by default. */
+    readonly lagMostMs?: number
+  }
 }
 
 export interface GatewayLimits {

@@ -110,6 +110,8 @@ export interface PlannedStatement {
   readonly plan: Plan
   /** Its own text, without what stands before and after it. */
   readonly sql: string
+  /** What it is counted under, of a keyed one: its text without values (sql/label.ts). */
+  readonly label?: string
 }
 
 export interface StatementPlanner {

@@ -4,6 +4,7 @@ import type { Catalog } from '../model/catalog.ts'
 import type { Mapping, TableName } from '../model/mapping.ts'
 import type { PlannedStatement, StatementPlanner } from '../model/plan.ts'
 import { type Classifying, classify } from './classify.ts'
+import { labelOf } from './label.ts'
 import type { Parsed, Parser } from './parse.ts'
 import { type TableRules, tableRules } from './write-rules.ts'
 
@@ -82,7 +83,10 @@ function plansOf(sql: string, parsed: Parsed, context: Classifying, limits: Plan
   }
   // PostgreSQL says itself what is wrong with it, or that it is empty.
   if (parsed === 'refused' || parsed.length === 0) return [{ sql, plan: { kind: 'pass', pins: false } }]
-  return parsed.map((statement) => ({ sql: statement.sql, plan: classify(statement.node, context) }))
+  return parsed.map(({ sql: text, node }) => {
+    const plan = classify(node, context)
+    return plan.kind === 'keyed' ? { sql: text, plan, label: labelOf(text) } : { sql: text, plan }
+  })
 }
 
 /** What a plan of closures weighs, about: measured 4-12 KB for common statements. */

@@ -6,7 +6,16 @@ import type { Owner, SlotId } from '../model/ids.ts'
 import type { Session, TextRow } from './session.ts'
 
 export type JobArguments =
-  | { readonly kind: 'move'; readonly to: Owner; readonly slots: readonly SlotId[]; readonly readOnlyFirst: boolean }
+  | {
+      readonly kind: 'move'
+      readonly to: Owner
+      readonly slots: readonly SlotId[]
+      readonly readOnlyFirst: boolean
+      /** Absent: a person, by a command. */
+      readonly by?: 'judge' | 'ramp'
+      /** The judge's, which it carries out. */
+      readonly verdict?: number
+    }
   | { readonly kind: 'read_only'; readonly on: boolean; readonly slots: readonly SlotId[] | null }
   | { readonly kind: 'finalize' }
 
@@ -40,8 +49,11 @@ export interface Jobs {
   begin(id: number, token: number): Promise<void>
   progress(id: number, token: number, progress: JobProgress): Promise<void>
   end(id: number, token: number, state: 'done' | 'failed' | 'held', result: Readonly<Record<string, unknown>>): Promise<void>
-  /** Holds open moves to an owner, or those that keep writes off: what is under way stops before its next flip. Returns how many. */
-  hold(which: Owner | 'read-only', because: string): Promise<number>
+  /**
+   * Holds open moves to an owner, or those that keep writes off: what is under way stops before its next flip. Of moves to the target a
+   * ramp is stopped in the same transaction.
+   */
+  hold(which: Owner | 'read-only', because: string): Promise<{ readonly orders: number; readonly ramp: number | null }>
 }
 
 export function createJobs(session: Session): Jobs {
@@ -83,14 +95,8 @@ export function createJobs(session: Session): Jobs {
     end: (id, token, state, result) =>
       act(id, token, 'state = $3, result = $4, ended_at = clock_timestamp()', [state, JSON.stringify(result, bigintText)]),
     async hold(which, because) {
-      const rows = await session.query(
-        `update switchback.job set state = 'held', result = jsonb_build_object('because', $2::text), ended_at = clock_timestamp()
-          where kind = 'move' and state in ('open', 'running')
-            and (arguments ->> 'to' = $1 or $1 = 'read-only' and (arguments ->> 'readOnlyFirst')::boolean) returning id`,
-        [which, because],
-      )
-      for (const row of rows) await notify(Number(row['id']))
-      return rows.length
+      const [row] = await session.query('select cardinality(h.jobs) as n, h.ramp from switchback.hold_moves($1, $2) h', [which, because])
+      return { orders: Number(row!['n']), ramp: row!['ramp'] == null ? null : Number(row!['ramp']) }
     },
   }
 }

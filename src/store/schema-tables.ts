@@ -3,8 +3,10 @@
 
 import { BACKFILL_UPGRADE } from './schema-backfill.ts'
 import { DEBT_UPGRADE } from './schema-debt.ts'
+import { JUDGE_UPGRADE } from './schema-judge.ts'
 import { PARKED_TABLE } from './schema-parked.ts'
 import { PROBE_TABLES } from './schema-probe.ts'
+import { RAMP_TABLES } from './schema-ramp.ts'
 import { WORK_TABLES } from './schema-work.ts'
 
 export const UPGRADES: readonly string[] = [
@@ -168,4 +170,6 @@ comment on table switchback.poison is 'Aggregates whose next target transaction 
   `drop function if exists switchback.renew(text, bigint);
 drop function if exists switchback.view_since(bigint);`,
   DEBT_UPGRADE,
+  RAMP_TABLES,
+  JUDGE_UPGRADE,
 ]

@@ -10,7 +10,9 @@ import { DIGEST_FUNCTIONS } from './schema-digests.ts'
 import { FLIP_FUNCTIONS } from './schema-flips.ts'
 import { CONTROL_FUNCTIONS } from './schema-functions.ts'
 import { IDENTITY_FUNCTIONS, IDENTITY_GRANTS } from './schema-identity.ts'
+import { JUDGE_FUNCTIONS } from './schema-judge.ts'
 import { PARKED_FUNCTIONS } from './schema-parked.ts'
+import { RAMP_FUNCTIONS } from './schema-ramp.ts'
 import { UPGRADES } from './schema-tables.ts'
 
 /** Two installs at once: the second waits and finds it done. */
@@ -26,7 +28,15 @@ export async function installControl(client: pg.ClientBase, options: { readonly 
     else if (version > UPGRADES.length) throw new SwitchbackError('CONTROL_NEWER', { found: version, known: UPGRADES.length })
     for (const upgrade of UPGRADES.slice(version ?? 0)) await client.query(upgrade)
     await client.query(
-      DIGEST_FUNCTIONS + CONTROL_FUNCTIONS + FLIP_FUNCTIONS + BACKFILL_FUNCTIONS + PARKED_FUNCTIONS + IDENTITY_FUNCTIONS + DEBT_FUNCTIONS,
+      DIGEST_FUNCTIONS +
+        CONTROL_FUNCTIONS +
+        FLIP_FUNCTIONS +
+        BACKFILL_FUNCTIONS +
+        PARKED_FUNCTIONS +
+        IDENTITY_FUNCTIONS +
+        DEBT_FUNCTIONS +
+        RAMP_FUNCTIONS +
+        JUDGE_FUNCTIONS,
     )
     await client.query(`revoke all on all functions in schema switchback from public; ${IDENTITY_GRANTS}`)
     if (version === null) await seed(client, mapping)

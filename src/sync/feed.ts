@@ -1,9 +1,11 @@
-// Promises: the messages between a gateway and the controller about settled entries, framed and bounded: 4 bytes of length, then JSON.
+// Promises: the messages between a gateway and the controller about settled entries and measurements, framed and bounded: 4 bytes of length, then JSON.
 // Whatever comes that is not one of them ends the connection (FEED_FRAME_INVALID); the outboxes on the target have every entry, so a
 // connection may be lost at any time. Pure; the sockets are app's.
 import { SwitchbackError } from '../model/errors.ts'
 import type { SettledEntry } from '../model/executor.ts'
+import type { MeasuredReport } from '../model/measured.ts'
 import type { RowChange } from '../model/row.ts'
+import { fromMeasuredWire, toMeasuredWire } from './measured.ts'
 
 export const FEED_PROTOCOL = 1
 /** An entry is at most what the target takes (400 KB on DynamoDB); a frame holds several. */
@@ -22,21 +24,25 @@ export type FeedMessage =
   | { readonly type: 'settled'; readonly entries: readonly SettledEntry[] }
   /** From the gateway: everything that it held has been told again on this connection; from here on the feed is alive. */
   | { readonly type: 'toldAll'; readonly lease: string; readonly copiesDropped: number }
+  /** From the gateway, if the leader's welcome said that it takes them: what it measured since it told last. */
+  | { readonly type: 'measured'; readonly report: MeasuredReport }
   /** From the controller: durable positions, copies up to them may go. */
   | { readonly type: 'positions'; readonly positions: readonly FeedPosition[] }
-  /** From the controller, first. */
-  | { readonly type: 'welcome'; readonly protocol: number; readonly token: number }
+  /** From the controller, first. `measures`: it takes measurements; an older controller says nothing of it, an older gateway does not look. */
+  | { readonly type: 'welcome'; readonly protocol: number; readonly token: number; readonly measures: boolean }
 
 export function encodeFeedMessage(message: FeedMessage): Buffer {
-  const body = Buffer.from(
-    JSON.stringify(message.type === 'settled' ? { ...message, entries: message.entries.map(toWire) } : message),
-    'utf8',
-  )
+  const body = Buffer.from(JSON.stringify(wired(message)), 'utf8')
   if (body.length > FEED_FRAME_BYTES_MAX) throw invalid(`a frame of ${body.length} bytes is longer than ${FEED_FRAME_BYTES_MAX}`)
   const frame = Buffer.allocUnsafe(4 + body.length)
   frame.writeUInt32BE(body.length, 0)
   body.copy(frame, 4)
   return frame
+}
+
+function wired(message: FeedMessage): unknown {
+  if (message.type === 'settled') return { ...message, entries: message.entries.map(toWire) }
+  return message.type === 'measured' ? { ...message, report: toMeasuredWire(message.report) } : message
 }
 
 /** Settled entries in as few frames as the limits allow. */
@@ -114,10 +120,20 @@ function parseMessage(text: string): FeedMessage {
       return { type: 'settled', entries: list(message, 'entries').map(fromWire) }
     case 'toldAll':
       return { type: 'toldAll', lease: string(message, 'lease'), copiesDropped: count(message, 'copiesDropped') }
+    case 'measured': {
+      const report = fromMeasuredWire(field(message, 'report'))
+      if (report === null) throw invalid('a report of measurements that is none')
+      return { type: 'measured', report }
+    }
     case 'positions':
       return { type: 'positions', positions: list(message, 'positions').map(toPosition) }
     case 'welcome':
-      return { type: 'welcome', protocol: count(message, 'protocol'), token: count(message, 'token') }
+      return {
+        type: 'welcome',
+        protocol: count(message, 'protocol'),
+        token: count(message, 'token'),
+        measures: field(message, 'measures') === true,
+      }
     default:
       throw invalid('unknown type')
   }

@@ -12,6 +12,7 @@ import {
   startedAgain,
   thresholdOf,
 } from '../../src/canary/judge.ts'
+import { latenciesOf } from '../../src/canary/latencies.ts'
 import type { JudgeVerdict } from '../../src/canary/verdict.ts'
 import { arm, day, evidenceAt, START_MS } from './seen.ts'
 
@@ -45,6 +46,19 @@ const next = CALM.length
 test('a calm canary is promoted after its bake, on proof, with nothing left that holds', () => {
   const { promoted, verdicts } = judgedAll(lines(day({ seed: 22, seconds: 1_800 })))
   assert.deepEqual({ promoted, verdicts }, { promoted: true, verdicts: [] })
+})
+
+test('under an SLO that nobody comes near a calm canary is promoted too, and one with a P99 over it is not', () => {
+  const slo = { ...JUDGE_DEFAULTS, sloMs: 1_000 }
+  const promoted = (canary: Arms['canary']) => {
+    let last: Judgement = { state: FRESH_JUDGE, verdicts: [], holds: [], promote: false, levels: [] }
+    for (const line of lines(new Array<Arms>(1_300).fill({ canary, control: arm({ requests: 400 }) }))) last = judge(last.state, line, slo)
+    return last
+  }
+  assert.deepEqual([promoted(arm({ requests: 100 })).holds, promoted(arm({ requests: 100 })).promote], [[], true])
+  const over = latenciesOf([10, 1_500])
+  const slow = { requests: 100, errors: 0, wrongWrites: 0, latencies: { buckets: over.buckets, counts: [99, 1] } }
+  assert.equal(promoted(slow).promote, false)
 })
 
 test('a tail is rolled back once, with the numbers that it can be argued with, and stays so: no evidence brings the canary back', () => {

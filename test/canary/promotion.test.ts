@@ -8,6 +8,7 @@ import {
   promotionLevel,
   promotionStep,
   type Standing,
+  withinSloStep,
 } from '../../src/canary/promotion.ts'
 import { seededRandom } from '../../src/lib/prng.ts'
 import { coins } from './seen.ts'
@@ -42,6 +43,39 @@ test('one with half as many slow requests again is promoted in at most one run o
   for (let seed = 1; seed <= 60; seed++) if (levelAfter(600, 1.5, seed).most >= PROMOTION_LEVEL) promoted++
   assert.ok(promoted <= 3, `${promoted} of 60`)
   assert.ok(levelAfter(900, 3, 1).last < 1e-3)
+})
+
+/** As an SLO's bound is x0: `share` of the canary's requests is over it, and of control's. */
+function sloLevels(blocks: number, share: number, seed: number): { readonly last: number; readonly most: number } {
+  const random = seededRandom(seed)
+  let test = FRESH_PROMOTION
+  let most = 0
+  for (let i = 0; i < blocks; i++) {
+    const block = { a: coins(random, 100, share), n: 100, k: coins(random, 900, share), m: 900, frozen: false }
+    test = withinSloStep(promotionStep(test, block), block)
+    most = Math.max(most, promotionLevel(test))
+  }
+  return { last: promotionLevel(test), most }
+}
+
+test('within the SLO a canary is proved so where hardly a request is slow; with its P99 at the bound in at most one run of twenty', () => {
+  assert.ok(sloLevels(10, 0, 1).last >= PROMOTION_LEVEL)
+  for (let seed = 1; seed <= 10; seed++) assert.ok(sloLevels(100, 0.002, seed).most >= PROMOTION_LEVEL, `seed ${seed}`)
+  // Few requests prove nothing yet.
+  assert.ok(sloLevels(2, 0, 1).last < PROMOTION_LEVEL)
+  let promoted = 0
+  for (let seed = 1; seed <= 60; seed++) {
+    const random = seededRandom(seed)
+    let [test, most] = [FRESH_PROMOTION, 0]
+    for (let i = 0; i < 600; i++) {
+      // Half as slow again as control, and over the bound a hundredth of the time: bad by both.
+      const block = { a: coins(random, 100, 0.01), n: 100, k: coins(random, 900, 0.01 / 1.5), m: 900, frozen: false }
+      test = withinSloStep(promotionStep(test, block), block)
+      most = Math.max(most, promotionLevel(test))
+    }
+    if (most >= PROMOTION_LEVEL) promoted++
+  }
+  assert.ok(promoted <= 3, `${promoted} of 60`)
 })
 
 test('a burst that slows both arms alike proves nothing of the canary', () => {

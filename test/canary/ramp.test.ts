@@ -59,7 +59,7 @@ function hashDistance(profile: TrafficProfile, share: number): number {
 test("a canary's profile is closer to production's than by hash, with hotter keys, and what it tells of itself is so", () => {
   for (const s of [0.8, 1, 1.2]) {
     let [ours, byHash, ourRanks, hashRanks] = [0, 0, 0, 0]
-    for (let seed = SEED; seed < SEED + 8; seed++) {
+    for (let seed = SEED; seed < SEED + 32; seed++) {
       const profile = zipfProfile(s, 20_000, seed)
       const { steps } = plan(profile)
       for (const { distance, requestShare } of steps.slice(0, 4)) {
@@ -248,6 +248,32 @@ test('a ramp that cannot be is one error with a sentence for each thing', () => 
     code: 'RAMP_INVALID',
     message: /step 1 has 0 %.*, step 2 has 200 %/,
   })
+})
+
+test('what has moved is in every step and added by none; a step that it is large enough for adds nothing', () => {
+  const profile = zipfProfile(1)
+  const [first, second] = plan(profile).steps as [PlannedStep, PlannedStep]
+  const moved = [...first.adds, ...second.adds]
+  const again = planRamp({ config: RAMP_DEFAULTS, order: ORDER, profile, moved })
+  assert.deepEqual(
+    again.steps.slice(0, 2).map(({ adds, slots }) => [adds, slots]),
+    [
+      [[], moved.length],
+      [[], moved.length],
+    ],
+    `seed ${SEED}`,
+  )
+  assert.ok(Math.abs(again.steps[0]!.requestShare! - second.requestShare!) < 1e-9)
+  const added = again.steps.flatMap(({ adds }) => adds)
+  assert.deepEqual(
+    [...moved, ...added].sort((a, b) => a - b),
+    [...ORDER].sort((a, b) => a - b),
+  )
+  for (const { slot, step } of again.hottest) if (moved.includes(slot)) assert.equal(step, 0)
+  // By the order alone as well, whatever a person has moved by hand.
+  const byOrder = planRamp({ config: RAMP_DEFAULTS, order: ORDER, profile: { slots: new Map(), keys: [] }, moved: [ORDER[0]!, 4_095] })
+  assert.deepEqual([byOrder.steps[0]!.adds.length, byOrder.steps[0]!.slots], [40, 42])
+  assert.equal(byOrder.steps.at(-1)!.slots, 4_096)
 })
 
 test('distance is a metric from 0 to 1; a profile adds up to 1, and of no traffic there is none', () => {

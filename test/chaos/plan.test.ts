@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { LINE_FAULTS } from '../../examples/ledger/fault-proxy.ts'
 import { seededRandom } from '../../src/lib/prng.ts'
 import { type Event, planRound } from './plan.ts'
 import { POINTS, type Role } from './points.ts'
-import { LINE_FAULTS } from './proxy.ts'
 import { isWritten } from './round.ts'
 
 const OPTIONS = { kills: 12, lines: 3, stops: 1 }

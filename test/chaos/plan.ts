@@ -1,8 +1,9 @@
 // Promises: what happens in a round, drawn from its seed: who is killed and where, which line breaks and how, who stands still. Pure. The
 // seed fixes all of that, and not the instant at which it happens: the processes are real.
+
+import { LINE_FAULTS, type LineFault } from '../../examples/ledger/fault-proxy.ts'
 import type { Random } from '../../src/lib/prng.ts'
 import { type Armed, COMMANDS, type CommandName, drawPoint } from './points.ts'
-import { LINE_FAULTS, type LineFault } from './proxy.ts'
 
 export const GATEWAYS = ['gateway-1', 'gateway-2'] as const
 export const CONTROLLERS = ['controller-1', 'controller-2'] as const

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { connect, createServer, type Socket } from 'node:net'
 import { test } from 'node:test'
+import { FaultProxy, type LineFault } from '../../examples/ledger/fault-proxy.ts'
 import { eventually } from '../support/eventually.ts'
-import { FaultProxy, type LineFault } from './proxy.ts'
 
 /** A client over the line to a server that keeps what it hears, and says everything back. */
 async function scene() {
@@ -126,4 +126,31 @@ test('an end on one side is an end on the other, behind what was said', async ()
   await eventually(() => client.heard === 'beforelast', 'the answer comes over the half that is open')
   at.served[0]!.end()
   await eventually(() => client.socket.destroyed, 'then it is over')
+})
+
+test('a share of the requests is answered by the line: the server never hears of those, and the connection ends behind the answer', async () => {
+  await using at = await scene()
+  const chances = [0.9, 0.1, 0.9]
+  at.proxy.answer({ share: 0.5, random: () => chances.shift()!, reply: 'no' })
+  const client = at.client()
+  await client.says('first')
+  client.socket.write('second')
+  await eventually(() => client.socket.destroyed, 'it is ended')
+  const later = at.client()
+  await later.says('third')
+  at.proxy.mend()
+  await later.says('fourth')
+  assert.deepEqual([client.heard, Buffer.concat(at.chunks).toString()], ['firstno', 'firstthirdfourth'])
+})
+
+test('what follows in a request that the line has answered goes nowhere', async () => {
+  await using at = await scene()
+  at.proxy.answer({ share: 1, random: () => 0, reply: 'no' })
+  const client = at.client()
+  client.socket.write('a request')
+  await eventually(() => client.heard === 'no', 'it is answered')
+  client.socket.write(', its body')
+  client.socket.end()
+  await eventually(() => client.socket.destroyed, 'it is over')
+  assert.deepEqual([client.heard, at.chunks], ['no', []])
 })

@@ -3,13 +3,13 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
+import { FaultProxy } from '../../examples/ledger/fault-proxy.ts'
 import { type LoadProcess, startLoadProcess } from '../../examples/ledger/load-process.ts'
 import { type CommandOptions, type CommandResult, runCommand, Supervised } from '../../examples/ledger/processes.ts'
 import { startWorld, type World } from '../../examples/ledger/world.ts'
 import { freePort } from '../../src/app/embedded/free-port.ts'
 import { CONTROLLERS, GATEWAYS, type Line, PROCESSES, type ProcessName, STORES } from './plan.ts'
 import type { Armed } from './points.ts'
-import { FaultProxy } from './proxy.ts'
 
 export const ACCOUNTS = 200
 const RATE_PER_GATEWAY = 30
@@ -39,7 +39,15 @@ export interface Scene {
 }
 
 export async function openScene(seed: number, signal: AbortSignal): Promise<Scene> {
-  const world = await startWorld({ accounts: ACCOUNTS, durableTarget: true, say: () => undefined, progress: () => undefined, signal })
+  const world = await startWorld({
+    accounts: ACCOUNTS,
+    durableTarget: true,
+    // What is planted here it would turn back, and the moves are the round's own.
+    judge: { enabled: false },
+    say: () => undefined,
+    progress: () => undefined,
+    signal,
+  })
   try {
     return await peopled(world, seed)
   } catch (error) {

@@ -274,8 +274,24 @@ describe('a command line or a configuration that makes no sense', () => {
       await refusedJson(at, ended, 'SELECTION_INVALID', /slots|share|one of/, left)
     }
     await refusedJson(at, await at.run(['canary', 'start', '--key', 'abc', '--json']), 'KEY_INVALID', /"abc"/, left)
+    for (const [plan, says] of [
+      ['5%,1%', /step 2 \(1 %\) is not larger/],
+      ['5%:soon', /"5%:soon" is no step/],
+      ['101%', /step 1 has 101 %/],
+    ] as const)
+      for (const more of [[], ['--dry-run']])
+        await refusedJson(at, await at.run(['canary', 'run', plan, ...more, '--json']), 'RAMP_INVALID', says, left)
+    await refusedJson(at, await at.run(['canary', 'run', 'none.json', '--json']), 'FILE_UNREADABLE', /none\.json/, left)
     await refusedJson(at, await at.run(['rollback', '--slots', 'x', '--json']), 'SELECTION_INVALID', /"x"/, left)
     await refusedJson(at, await at.run(['uninstall', '--confirm', 'other', '--json']), 'CONFIRM_MISMATCH', /other/, left)
+  })
+
+  test('a ramp, which goes on by the word of the judge alone, needs the judge', async () => {
+    await using at = await place(ACCOUNTS, { more: 'judge: { enabled: false }' })
+    assert.equal((await at.run(['init'])).exitCode, 0)
+    const left = await at.left()
+    await refusedJson(at, await at.run(['canary', 'run', '--json']), 'RAMP_WITHOUT_JUDGE', /judge\.enabled is false/, left)
+    assert.equal((await at.run(['canary', 'run', '--dry-run', '--json'])).exitCode, 0)
   })
 
   test('no configuration, a broken one, one with an unknown field, one with a secret in it', async () => {
@@ -311,12 +327,20 @@ describe('a command line or a configuration that makes no sense', () => {
     await using at = await place(ACCOUNTS, { config: null })
     const commands = (await everyCommand()).filter((command) => !RUN_ELSEWHERE.has(command.join(' ')))
     await inPairs(commands, async (command) => {
-      await refusedJson(at, await at.process([...command, '--frobnicate', '--json']), 'USAGE', /unknown option '--frobnicate'/)
+      await refusedJson(
+        at,
+        await at.process([...command, ...(REQUIRED[command.join(' ')] ?? []), '--frobnicate', '--json']),
+        'USAGE',
+        /unknown option '--frobnicate'/,
+      )
     })
     const help = await at.process(['--help'])
     assert.deepEqual([help.exitCode, help.stderr, help.stdout.startsWith('Usage: switchback ')], [0, '', true])
   })
 })
+
+/** Options without which a command says nothing of others. */
+const REQUIRED: Readonly<Record<string, readonly string[]>> = { 'judge evidence': ['--export', 'file'] }
 
 /** As processes, by ends-by-command.test.ts and demo-stop.test.ts. */
 const RUN_ELSEWHERE = new Set([
@@ -325,6 +349,7 @@ const RUN_ELSEWHERE = new Set([
     'gateway',
     'controller',
     'backfill',
+    'canary run',
     'canary start',
     'canary advance',
     'rollback',

@@ -103,7 +103,7 @@ const LEFT = `
 let before: Promise<unknown> = Promise.resolve()
 
 /** One at a time: the working folder is the process's. */
-function runHere(args: readonly string[], folder: string, env: NodeJS.ProcessEnv): Promise<Ended> {
+export function runHere(args: readonly string[], folder: string, env: NodeJS.ProcessEnv): Promise<Ended> {
   const run = async (): Promise<Ended> => {
     const home = process.cwd()
     const [stdout, stderr] = [new Kept(), new Kept()]

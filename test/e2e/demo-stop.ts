@@ -24,13 +24,15 @@ export interface Stop {
   readonly group: boolean
   /** A second one behind the first: there is no time for an orderly end. */
   readonly twice?: boolean
+  /** Of the demo, besides those that make it small. */
+  readonly options?: readonly string[]
 }
 
-export function stopTest({ when, says, signal, group, twice = false }: Stop): void {
+export function stopTest({ when, says, signal, group, twice = false, options = [] }: Stop): void {
   const name = `a demo that is stopped leaves nothing: ${signal}${twice ? ' twice' : ''} ${group ? 'to its whole group' : 'to it alone'}, ${when}`
   test(name, { timeout: 220_000, skip: process.platform !== 'linux' }, async () => {
     const folder = temporaryFolder()
-    const [command, args] = switchback(['demo', '--seed', '7', '--accounts', '60', '--rate', '100'])
+    const [command, args] = switchback(['demo', '--seed', '7', '--accounts', '60', '--rate', '100', ...options])
     const child = spawn(command, args, { env: { ...process.env, TMPDIR: folder }, detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
     const tree = new ProcessTree(child.pid!)
     let [stdout, stderr] = ['', '']

@@ -5,7 +5,7 @@ import type { FlipObservation } from '../../src/flip/precheck.ts'
 import { resumeFlips, runFlip } from '../../src/flip/run-flip.ts'
 import { describeFlip, STEPS } from '../../src/flip/steps.ts'
 import type { WaitingWriter } from '../../src/model/control.ts'
-import { hasCode } from '../../src/model/errors.ts'
+import { hasCode, SwitchbackError } from '../../src/model/errors.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
 import { type FakeWorld, fakeControl, fakeWorld, lease, READY } from './fake-leader-control.ts'
 
@@ -26,7 +26,7 @@ function scene(world: FakeWorld, more: Partial<FlipParts> = {}, observed: Partia
     drain: async () => ({ drained: true, entriesApplied: 3, held: [], waitingFor: [] }),
     targetAnswers: async () => true,
     drainHeld: async ({ slots }) => ({ go: slots, stay: [] }),
-    verify: async () => ({ rowsCompared: 2, differences: 0, notChecked: 0, firstDifference: null }),
+    verify: async () => ({ rowsCompared: 2, differences: 0, notChecked: 0, firstDifference: null, differing: [] }),
     standbys: { any: () => false, awaitFlushed: async () => [] },
     recordOwner: async () => undefined,
     nextWake: (signal) => clock.sleep(3_600_000, signal),
@@ -147,7 +147,7 @@ test('a writer from before the fence cancels the flip at its deadline, by pid, a
 test('differences found on the way cancel the flip', async () => {
   const world = fakeWorld()
   const { clock, parts } = scene(world, {
-    verify: async () => ({ rowsCompared: 5, differences: 1, notChecked: 0, firstDifference: 'accounts 7 balance' }),
+    verify: async () => ({ rowsCompared: 5, differences: 1, notChecked: 0, firstDifference: 'accounts 7 balance', differing: [1] }),
   })
   await assert.rejects(
     clock.run(runFlip(parts, 'target', [0], never)),
@@ -328,4 +328,24 @@ test('a gateway that a silent target keeps from acking gives its word, and that 
     else assert.equal((await flipping).flip?.state, 'routed')
     assert.equal(seen.length > 0, !answers)
   }
+})
+
+test('INV-2: a target that answers and refuses the comparison keeps no key from going home, which is a debt; to it, it cancels (30)', async () => {
+  const verify = () => Promise.reject(new SwitchbackError('TARGET_REFUSED', { operation: 'BatchGetItem', reason: 'not authorized' }))
+  const world = fakeWorld('target')
+  const { clock, parts } = scene(world, { verify })
+  const { flip, steps } = await clock.run(runFlip(parts, 'source', [0, 1], never))
+  assert.deepEqual([flip?.state, owners(world)[0], world.debts], ['routed', 'source/steady', [0, 1]])
+  assert.match(steps.find(({ step }) => step === 'verify')!.detail, /owed: .*not authorized/)
+  const outward = fakeWorld('source')
+  const there = scene(outward, { verify })
+  await assert.rejects(there.clock.run(runFlip(there.parts, 'target', [0], never)), { code: 'FLIP_CANCELLED' })
+  assert.deepEqual([owners(outward)[0], outward.debts], ['source/steady', []])
+})
+
+test('a comparison that fails for another reason than the target cancels the flip home as ever', async () => {
+  const world = fakeWorld('target')
+  const { clock, parts } = scene(world, { verify: () => Promise.reject(new Error('PostgreSQL is gone')) })
+  await assert.rejects(clock.run(runFlip(parts, 'source', [0], never)), { code: 'FLIP_CANCELLED' })
+  assert.deepEqual([owners(world)[0], world.debts], ['target/steady', []])
 })

@@ -32,6 +32,9 @@ export interface MoveOptions {
   readonly lease?: MigrationConfig['lease']
   readonly source?: Omit<MigrationConfig['source'], 'urlEnv'>
   readonly controller?: MigrationConfig['controller']
+  readonly ramp?: MigrationConfig['ramp']
+  /** Off unless a test is about it: it would turn the faults that others plant into a rollback. */
+  readonly judge?: MigrationConfig['judge']
   /** On the line to the target; the test's own hands on `Move.target.target` are not behind it. */
   readonly faults?: FaultHook
 }
@@ -174,8 +177,10 @@ function configure(options: MoveOptions, of: { readonly migration: string; reado
     target: { kind: 'memory', port: of.port },
     tables: options.tables,
     controller: { port: 0, ...options.controller },
+    judge: options.judge ?? { enabled: false },
     ...(options.gateway === undefined ? {} : { gateway: options.gateway }),
     ...(options.lease === undefined ? {} : { lease: options.lease }),
+    ...(options.ramp === undefined ? {} : { ramp: options.ramp }),
   }
   writeFileSync(path, `export default ${JSON.stringify(config)}\n`)
   return path

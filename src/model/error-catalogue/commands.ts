@@ -149,6 +149,31 @@ export const COMMAND_ERRORS = {
     message: 'stopped following job {job}; the controller goes on with it',
     remedy: 'Watch it with `switchback status`; stop a move that is under way with `switchback canary hold`.',
   },
+  RAMP_OPEN: {
+    kind: 'operator',
+    sqlstate: '55000',
+    message: 'ramp {ramp} is under way',
+    remedy:
+      'Nothing was changed. `switchback canary run` without a plan follows it; `switchback canary hold` stops it, and then the command can be run again.',
+  },
+  RAMP_GONE: {
+    kind: 'operator',
+    sqlstate: '55000',
+    message: 'there is no ramp {ramp} in the control schema any more',
+    remedy: 'Nothing was changed. `switchback status` shows who owns what.',
+  },
+  RAMP_WITHOUT_JUDGE: {
+    kind: 'operator',
+    sqlstate: '55000',
+    message: 'the judge is off (judge.enabled is false), and a ramp goes on by its word alone',
+    remedy: 'Nothing was changed. Turn the judge on, or move the keys yourself with `switchback canary start` and `advance`.',
+  },
+  INTERRUPTED_RAMP: {
+    kind: 'transient',
+    sqlstate: '57014',
+    message: 'stopped following ramp {ramp}; the controller goes on with it',
+    remedy: 'Run `switchback canary run` again to follow it, watch it with `switchback status`; stop it with `switchback canary hold`.',
+  },
   NOT_INSTALLED: {
     kind: 'operator',
     sqlstate: '3F000',

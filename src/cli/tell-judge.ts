@@ -1,0 +1,91 @@
+// Promises: the judge's standing and a rollback's report as people read them, a sentence a line.
+import type { RollbackReport } from '../app/judge-report.ts'
+import type { JudgeStanding, KeyStanding, StatementStanding } from '../app/judge-standing.ts'
+import type { VerdictRow } from '../store/judging.ts'
+import { tellArm, tellVerdict } from './tell-verdict.ts'
+
+const LEVELS_TOLD = 4
+const STATEMENTS_TOLD = 8
+const KEYS_TOLD = 5
+/** Of the load that saturates less than this away. */
+const GROWTH_TOLD_MAX = 100
+
+export function tellStanding(standing: JudgeStanding): string[] {
+  const { step, promote, holds, threshold, levels, statements, hotKeys } = standing
+  return [
+    `Judge: ${step} slots are out, ${promote ? 'and may grow' : `and it holds: ${holds.join('; ') || 'it has not said why'}`}.`,
+    ...statements.slice(0, STATEMENTS_TOLD).map(tellStatement),
+    ...levels
+      .slice(0, LEVELS_TOLD)
+      .map((one) => `  evidence of ${one.detector} for ${one.statement}: ${tellNumber(one.level)} of ${tellNumber(threshold)}`),
+    ...hotKeys.slice(0, KEYS_TOLD).map(tellKey),
+  ]
+}
+
+function tellStatement({ statement, canary, control }: StatementStanding): string {
+  return `  ${statement}, since the step began: canary ${tellArm(canary)}; control ${tellArm(control)}`
+}
+
+function tellKey({ key, act, arrivalsPerSecond, rho, growthToBlock }: KeyStanding): string {
+  const busy =
+    rho === null
+      ? 'how busy it keeps the target is not known'
+      : `busy ${percent(rho.mean)} of the time (${percent(rho.low)} to ${percent(rho.high)})`
+  const grows =
+    growthToBlock === null || growthToBlock > GROWTH_TOLD_MAX ? '' : `, saturates at ${growthToBlock.toPrecision(2)} times the load`
+  return `  hot: ${key}, ${arrivalsPerSecond.toFixed(1)} a second, ${busy}${grows}${act === 'warn' || act === 'block' ? `: ${act.toUpperCase()}` : ''}`
+}
+
+function percent(share: number | null): string {
+  // What JSON could not carry was beyond all numbers.
+  return share === null ? 'more' : `${(share * 100).toFixed(0)} %`
+}
+
+function tellNumber(value: number): string {
+  return value >= 0.01 && value < 1e4 ? value.toPrecision(3) : value === 0 ? '0' : value.toExponential(1)
+}
+
+/** One line a verdict. */
+export function tellRow({ id, verdict, offAt, job }: VerdictRow): string {
+  const about = verdict.key ?? verdict.evidence.statement
+  const said = `${id}  ${new Date(verdict.tMs).toISOString()}  ${verdict.act} by ${verdict.detector}${about === null ? '' : ` of ${about}`}`
+  if (verdict.act !== 'rollback') return said
+  return `${said}, ${offAt === null ? `not home yet${job === null ? '' : ` (order ${job})`}` : `traffic home at ${offAt}`}`
+}
+
+export function tellReport(row: VerdictRow, report: RollbackReport | null): string[] {
+  const { verdict } = row
+  const head = `Verdict ${row.id}, ${tellVerdict(verdict, null)}`
+  if (report === null) return [head, 'The traffic is on its way home; what came of it is not known yet.']
+  const { onsetMs, onsetToVerdictMs, verdictToOffMs, slotsHome, slotsLeft, flips, writesLost, leftBecause, parity, debts } = report
+  const lines = [head]
+  lines.push(
+    onsetMs === null
+      ? 'Began: not known from the evidence that is kept.'
+      : `Began: about ${new Date(onsetMs).toISOString()}, ${seconds(onsetToVerdictMs!)} before the verdict (the evidence rose from there on).`,
+  )
+  lines.push(
+    verdictToOffMs === null
+      ? `Traffic: NOT all of it is home: ${slotsLeft} slots are on the target${leftBecause.length === 0 ? '' : ` (${leftBecause.join('; ')})`}.`
+      : `Traffic: off the canary ${seconds(verdictToOffMs)} after the verdict, ${slotsHome} slots in ${flips.length} flips.`,
+  )
+  lines.push(
+    writesLost.known === null
+      ? `Writes lost: NOT KNOWN: ${writesLost.because.join('; ')}.`
+      : `Writes lost: none; ${writesLost.because.join('; ')}.`,
+  )
+  if (debts > 0) lines.push(`Debt: ${debts} slots are compared, and put on the target again where they differ, before the next move to it.`)
+  lines.push(tellCompared(parity))
+  return lines
+}
+
+function tellCompared(parity: RollbackReport['parity']): string {
+  if (parity === null) return 'Parity: both stores are being compared.'
+  if ('notCompared' in parity) return `Parity: not compared (${parity.notCompared}).`
+  const share = parity.share < 1 ? ` (${(parity.share * 100).toPrecision(2)} % of them all)` : ''
+  return `Parity: ${parity.rowsCompared} rows compared${share}, ${parity.differences} differences, ${parity.rowsNotChecked} not checked.`
+}
+
+function seconds(ms: number): string {
+  return ms < 10_000 ? `${Math.round(ms)} ms` : `${(ms / 1_000).toFixed(1)} s`
+}
