@@ -9,6 +9,7 @@
 // margin, both of these hold at x = (1 + margin) P99(control), so that the minimum over x is at most a product of two independent martingales.
 // Between two buckets the less favourable of both is taken, so the buckets cost power, never the guarantee. Pure; the state is plain JSON.
 import { logBeta, logBetaTails } from '../lib/beta.ts'
+import type { QuantileEvidence } from '../model/judge-verdict.ts'
 import type { Arms } from './arm-counts.ts'
 import { added, type DenseCounts, NO_WEIGHTS, totalOf } from './dense-counts.ts'
 import { bucketOf, floorMs } from './latencies.ts'
@@ -24,13 +25,6 @@ const WINDOW_MS = 3_600_000
 export interface QuantileState {
   readonly canary: DenseCounts
   readonly control: DenseCounts
-  readonly windowMs: number
-}
-
-export interface QuantileEvidence {
-  /** E in nats: the chance of as much or more, ever in this window, is at most e^-E while the P99 is within the margin. */
-  readonly nats: number
-  readonly margin: number
   readonly windowMs: number
 }
 

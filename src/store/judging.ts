@@ -1,6 +1,6 @@
 // Promises: what the judge leaves in PostgreSQL: its state, its verdicts, their evidence and reports. The leader's acts carry its token;
 // anybody may read.
-import type { JudgeVerdict } from '../canary/verdict.ts'
+import type { JudgeVerdict } from '../model/judge-verdict.ts'
 import type { Session, TextRow } from './session.ts'
 
 export interface JudgeRow {

@@ -194,6 +194,35 @@ test('a new leader goes on from the evidence of the old one, and does not act on
     assert.equal((await createJobs(session).open()).length, 1)
   }))
 
+test('a rollback sent again after its reply was lost, or come to by another leader, acts once', () =>
+  withJudge(async ({ session, known, lead }) => {
+    const led = await lead()
+    known.statements = { deposit: FAILING }
+    await untilVerdict(led)
+    const { id, job, verdict } = await recorded(led)
+    const store = createJudgeStore(session, led.token)
+    const again = { verdict, evidence: null, format: 'f', state: '{}', evidenceFilesMax: 1 }
+    assert.deepEqual(await store.record(again), { id, job, held: 0 })
+    assert.deepEqual(await store.record({ ...again, verdict: { ...verdict, tMs: verdict.tMs + 1, detector: 'tail' } }), {
+      id,
+      job,
+      held: 0,
+    })
+    assert.equal((await listVerdicts(session, 10)).length, 1)
+    assert.equal((await createJobs(session).open()).length, 1)
+    const warned = { ...again, verdict: { ...verdict, act: 'warn' as const } }
+    assert.notEqual((await store.record(warned)).id, null)
+    assert.equal((await store.record(warned)).id, null)
+    // Keys are on the target still, and the order has ended: once more, and only when nothing else is under way.
+    assert.equal(await store.orderHomeAgain(id), null)
+    await session.query(`update switchback.job set state = 'failed'`)
+    assert.equal(await store.orderHomeAgain(id), null)
+    await session.query(`update switchback.ownership set owner = 'target' where slot = 5`)
+    const next = await store.orderHomeAgain(id)
+    assert.ok(next !== null && next > job!)
+    assert.equal(await store.orderHomeAgain(id), null)
+  }))
+
 test('a state that cannot be read is told and begun anew; that the canary is off is not forgotten', () =>
   withJudge(async ({ session, known, told, lead }) => {
     const first = await lead()
@@ -289,7 +318,7 @@ test('no canary is out: nothing is judged, silence is none, and a wrong write is
 test('a key that saturates is a verdict once, under its pseudonym, also in the evidence, and turns nothing back', () =>
   withJudge(async ({ session, known, lead }) => {
     const bounds = (low: number) => ({ low, mean: low * 1.1, high: low * 1.2 })
-    const hot = (act: 'block' | 'none'): KeySaturation => ({
+    const hot = (act: 'block' | 'warn' | 'none'): KeySaturation => ({
       key: 'merchant 7',
       act,
       basis: 'own holds',
@@ -299,7 +328,7 @@ test('a key that saturates is a verdict once, under its pseudonym, also in the e
       growthToBlock: 0.9,
     })
     const led = await lead()
-    for (const act of ['block', 'none', 'block', 'none', 'block'] as const) {
+    for (const act of ['block', 'none', 'block', 'warn', 'block'] as const) {
       known.saturation = [hot(act)]
       await led.seconds(2)
     }
@@ -318,6 +347,10 @@ test('a key that saturates is a verdict once, under its pseudonym, also in the e
     await untilVerdict(led)
     const { id } = await recorded(led)
     assert.doesNotMatch((await readEvidence(session, id))!, /merchant 7/)
+    assert.deepEqual(
+      (await listVerdicts(session, 10)).map(({ verdict }) => verdict.act),
+      ['rollback', 'block'],
+    )
 
     const open = await lead({ showKeys: true })
     await open.seconds(1)

