@@ -47,7 +47,7 @@ export class AnswerTally {
     return this.#context.metrics.statement !== undefined
   }
 
-  /** A batch is next, whose last byte came in then. `goes on`: in the one transaction of statements without BEGIN that is open. */
+  /** A batch is next, whose last byte came in then. `goesOn`: in the one transaction of statements without BEGIN that is open. */
   batch(arrivedMs: number, goesOn: boolean): void {
     this.#arrivedMs = arrivedMs
     if (!goesOn) this.#clear()
