@@ -6,7 +6,7 @@ import { checkLedger } from './check.ts'
 import { FAULT_ACTS } from './fault-acts.ts'
 import { playFault } from './fault-round.ts'
 import { type IncidentReport, incidentReport, type Round } from './incident-report.ts'
-import { DEMO_JUDGE, type Fault, INCIDENTS, type IncidentName } from './incidents.ts'
+import { type Fault, INCIDENTS, type IncidentName } from './incidents.ts'
 import { DemoFailed, type Parity, played, type Stage, type StageOptions } from './stage.ts'
 import { rowsInDynamo, rowsInPostgres } from './stores.ts'
 
@@ -21,7 +21,7 @@ const WRITES_A_STEP = 100
 /** Throws DemoFailed when a command failed or the signal came; the evidence decides the rest. */
 export function runIncident(options: IncidentOptions): Promise<IncidentReport> {
   const startedMs = Date.now()
-  return played(options, { lines: true, judge: DEMO_JUDGE }, async (stage) => {
+  return played(options, { lines: true, judge: INCIDENTS[options.incident].judge }, async (stage) => {
     const story = new Story(stage, options)
     await story.tell()
     return story.report(startedMs)
@@ -87,7 +87,11 @@ class Story {
     say(`switchback canary ${verb} ${canary}: the step in which it goes wrong, after two thirds of its ${STEP_MS / 1_000} s.`)
     await this.#stage.run(['canary', verb, canary])
     await this.#stage.pause((STEP_MS * 2) / 3)
-    if ((await this.#stage.watch.rollbacks()) > before) throw new DemoFailed('the judge went back before anything was wrong')
+    const early = await this.#stage.watch.newestRollback()
+    if (early !== null && (await this.#stage.watch.rollbacks()) > before)
+      throw new DemoFailed(
+        `the judge went back before anything was made wrong (${early.detector}): this machine may be busy with other work, or too slow for --rate`,
+      )
     this.#rounds.push(await playFault(this.#stage, fault, { accounts, random: this.#random, say }))
     // For good is for good.
     if (fault !== 'no answers') FAULT_ACTS[fault].end(this.#stage)
