@@ -7,6 +7,7 @@ import { poissonUpper } from './judge/poisson-bound.ts'
 import { sameness } from './judge/sameness.ts'
 import { type Harm, NO_HARM, type Rates } from './judge/service.ts'
 import { DAY_S, WORLDS, type WorldName } from './judge/world.ts'
+import { judgeGateway } from './judge-gateway.ts'
 import { judgeParts } from './judge-parts.ts'
 import { type BenchOptions, type Figure, figure, type Measured, median, peer, quantile } from './measure.ts'
 
@@ -61,6 +62,7 @@ export async function benchJudge(options: BenchOptions): Promise<Report> {
   const worlds = options.world === null ? await everyWorld(setting) : {}
   const quiet = await quietDays(setting)
   const parts = await judgeParts(options)
+  const gateway = await judgeGateway(options)
   const same = sameness(from, options.quick ? SAME_SPANS / 10 : SAME_SPANS, ratesOf(50), 2, options.signal)
   return {
     world,
@@ -70,10 +72,11 @@ export async function benchJudge(options: BenchOptions): Promise<Report> {
       ...promoted.figures,
       ...quiet.figures,
       ...parts.figures,
+      ...gateway.figures,
       blockDrawsAlike: figure(same.leastChance, 'chance', { atLeast: 0.001 }),
       blockDrawsCompared: figure(same.spans, 'spans'),
     },
-    peers: { ...found.peers, ...quiet.peers, ...parts.peers },
+    peers: { ...found.peers, ...quiet.peers, ...parts.peers, ...gateway.peers },
     worlds,
   }
 }

@@ -1,6 +1,6 @@
 // Promises: what one gateway answered since its last report, on both arms: by statement, by slot, of the hottest keys by name; how long
 // commits held their key on the target. Bounded, whatever comes in: what has no room is counted under one name, or in its slot alone.
-import { HotKeyBoard, type HotKeyWeight } from '../canary/hot-keys.ts'
+import { HotKeyBoard, type HotKeys, type HotKeyWeight } from '../canary/hot-keys.ts'
 import type { ContentionSink } from '../commit/contention.ts'
 import type { Answered } from '../gateway/context.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -60,6 +60,8 @@ interface KeyCounter {
 export class ArmMeter implements ContentionSink {
   readonly #clock: Clock
   readonly #board: HotKeyBoard
+  /** The board's own, at hand for each statement. */
+  readonly #requests: Readonly<Record<Owner, HotKeys>>
   readonly #statements = new Map<string, StatementCounter>()
   #slots = new Map<SlotId, number>()
   #holds = noHolds()
@@ -71,6 +73,7 @@ export class ArmMeter implements ContentionSink {
     this.#clock = clock
     this.#sinceMs = clock.monotonicMs()
     this.#board = new HotKeyBoard({ nowMs: this.#sinceMs })
+    this.#requests = { source: this.#board.of('source', 'requests'), target: this.#board.of('target', 'requests') }
   }
 
   statement({ arm, label, key, slot, ms, failed, commits }: Answered): void {
@@ -80,7 +83,7 @@ export class ArmMeter implements ContentionSink {
     counter.latencies.record(ms)
     this.#slots.set(slot, (this.#slots.get(slot) ?? 0) + 1)
     if (key.length > MEASURED_KEY_CHARACTERS_MAX) return
-    this.#board.of(arm, 'requests').record(key)
+    this.#requests[arm].record(key)
     const own = this.#keys.get(key)
     if (own === undefined) return
     own.requests++

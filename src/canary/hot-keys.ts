@@ -97,10 +97,20 @@ export class HotKeys {
 
   /** The heaviest first; of equal ones in the order of their names. */
   top(most: number): HotKey[] {
-    return this.#keys
-      .map((key, entry) => ({ key, count: this.#counts[entry]!, error: this.#errors[entry]! }))
-      .sort(heavierFirst)
-      .slice(0, most)
+    const least = this.#leastOf(most)
+    const top: HotKey[] = []
+    for (const [entry, key] of this.#keys.entries()) {
+      const count = this.#counts[entry]!
+      if (count >= least) top.push({ key, count, error: this.#errors[entry]! })
+    }
+    return top.sort(heavierFirst).slice(0, most)
+  }
+
+  /** The count that so many keys have at least: numbers sort much sooner than keys. */
+  #leastOf(most: number): number {
+    if (most >= this.#size) return 0
+    if (most <= 0) return Number.POSITIVE_INFINITY
+    return this.#counts.slice(0, this.#size).sort()[this.#size - most]!
   }
 
   /** Everything counts half as much, `times` over. */

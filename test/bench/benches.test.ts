@@ -39,6 +39,7 @@ const GOALS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     saturationNamedP95S: '<= 300',
     saturationFalseBlocks: '<= 0',
     backtestRequestsPerSecond: '>= 250000',
+    throughputWithJudge: '>= 0.97',
     blockDrawsAlike: '>= 0.001',
   },
   flip: { pauseP99Ms: '<= 50', pauseMaxMs: '<= 500' },

@@ -3,8 +3,10 @@ import { test } from 'node:test'
 import pg from 'pg'
 import type { Answered } from '../../src/gateway/context.ts'
 import { hashSlotOf } from '../../src/model/key.ts'
+import type { FrontendMessage } from '../../src/wire/frontend.ts'
 import { eventually } from '../support/eventually.ts'
 import { type TestDatabase, testDatabase } from '../support/postgres.ts'
+import { rawSession } from '../support/raw-session.ts'
 import { SCHEMA, type TestGateway, testGateway } from './support.ts'
 
 interface Measured extends TestGateway {
@@ -117,33 +119,97 @@ test("an application's own errors are answers like others; the system's count as
   assert.deepEqual(taken(at), [`target 7 ${ADD_LABEL}`])
 })
 
-test('latency is from arrival: what a statement waits for before it, its session or a flip, is in it', async () => {
+test('latency is from arrival: what a statement waits for behind its own session, or for a flip, is in it', async () => {
   await using database = await testDatabase(SCHEMA)
   await using at = await world(database)
   await moved(at, '7')
-  await using db = await client(at)
   let open = () => {}
   at.executor.gate = new Promise((resolve) => {
     open = resolve
   })
-  const began = performance.now()
-  const both = [db.query(ADD, [1, 7]), db.query(POINT, [3])]
-  // pg sends one at a time: a raw second session would too, so the first alone is what is slow here.
+  const session = await rawSession(at.url)
+  const queries = [ADD.replace('$1', '1').replace('$2', '7'), POINT.replace('$1', '3')]
+  const both = session.say(queries.map((sql) => ({ kind: 'query', sql })))
   await eventually(() => at.executor.came === 1, 'the first has come to the target')
-  await eventually(() => performance.now() - began > 60, 'time has passed')
+  await longEnough()
   open()
-  await Promise.all(both)
-  const [first] = at.told.splice(0)
-  assert.ok(first!.ms > 50, `it was waited for ${first!.ms} ms`)
+  await both
+  const [first, second] = at.told.splice(0)
+  assert.ok(first!.ms >= WAITED_MS && second!.ms >= WAITED_MS, `waited for ${first!.ms} ms, and behind it ${second!.ms} ms`)
   at.control.change('7', 'target', 'parking')
   await routed(at)
-  const parked = db.query(POINT, [7])
+  const parked = session.say([{ kind: 'query', sql: POINT.replace('$1', '7') }])
   await eventually(() => at.gateway.status().parked.statements === 1, 'it is parked')
-  const since = performance.now()
-  await eventually(() => performance.now() - since > 60, 'time has passed')
+  await longEnough()
   at.control.change('7', 'source', 'steady')
   await parked
   const [told] = at.told.splice(0)
   assert.equal(told!.arm, 'source')
-  assert.ok(told!.ms > 50, `it was parked, and waited for ${told!.ms} ms`)
+  assert.ok(told!.ms >= WAITED_MS, `it was parked, and waited for ${told!.ms} ms`)
+  session.end()
+})
+
+const WAITED_MS = 60
+
+async function longEnough(): Promise<void> {
+  const since = performance.now()
+  await eventually(() => performance.now() - since > WAITED_MS, 'time has passed')
+}
+
+/** Parse, Bind and Execute of each, and Sync behind all. */
+function pipeline(...statements: readonly (readonly [sql: string, ...values: string[]])[]): FrontendMessage[] {
+  const messages = statements.flatMap(([sql, ...values]): FrontendMessage[] => [
+    { kind: 'parse', name: '', sql, parameterTypes: [] },
+    {
+      kind: 'bind',
+      portal: '',
+      statement: '',
+      parameterFormats: [],
+      parameters: values.map((value) => Buffer.from(value)),
+      resultFormats: [],
+    },
+    { kind: 'execute', portal: '', rowsMax: 0 },
+  ])
+  return [...messages, { kind: 'sync' }]
+}
+
+test('statements that are sent together are told each; of those without BEGIN on the target, with the commit that answers them', async () => {
+  await using database = await testDatabase(SCHEMA)
+  await using at = await world(database)
+  await moved(at, '7')
+  const session = await rawSession(at.url)
+  for (const id of ['3', '7']) await session.say(pipeline([POINT, id], [ADD, '1', id]))
+  const two = (arm: string, key: string) => [`${arm} ${key} ${POINT_LABEL}`, `${arm} ${key} ${ADD_LABEL} commits`]
+  assert.deepEqual(taken(at), [...two('source', '3'), ...two('target', '7')])
+  // The commit fails: so does the last of them, and the one before was answered.
+  at.executor.slowness = () => Promise.reject(new Error('the target broke'))
+  await session.say(pipeline([POINT, '7'], [ADD, '1', '7']))
+  assert.deepEqual(taken(at), [`target 7 ${POINT_LABEL}`, `target 7 ${ADD_LABEL} failed`])
+  at.executor.slowness = () => null
+  // An error skips what follows it: that was not answered.
+  const insert = 'insert into accounts (id, balance) values ($1, $2)'
+  for (const id of ['3', '7']) await session.say(pipeline([POINT, id], [insert, id, '1'], [POINT, id]))
+  const answered = (arm: string, key: string) => [
+    `${arm} ${key} ${POINT_LABEL}`,
+    `${arm} ${key} insert into accounts (id, balance) values (?, ...)`,
+  ]
+  assert.deepEqual(taken(at), [...answered('source', '3'), ...answered('target', '7')])
+  session.end()
+})
+
+test('a client that goes away while its statement waits was answered nothing, and nothing is told of it', async () => {
+  await using database = await testDatabase(SCHEMA)
+  await using at = await world(database)
+  await moved(at, '7')
+  const [gone, stays] = [await rawSession(at.url), await rawSession(at.url)]
+  at.control.change('7', 'target', 'parking')
+  await routed(at)
+  const waiting = gone.say([{ kind: 'query', sql: POINT.replace('$1', '7') }])
+  await eventually(() => at.gateway.status().parked.statements === 1, 'it is parked')
+  gone.end()
+  await assert.rejects(waiting)
+  await eventually(() => at.gateway.status().parked.statements === 0, 'it waits no more')
+  await stays.say([{ kind: 'query', sql: POINT.replace('$1', '3') }])
+  assert.deepEqual(taken(at), [`source 3 ${POINT_LABEL}`])
+  stays.end()
 })

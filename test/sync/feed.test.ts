@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { LOWEST_BUCKET } from '../../src/canary/latencies.ts'
 import type { SettledEntry } from '../../src/model/executor.ts'
+import type { MeasuredArm, MeasuredReport } from '../../src/model/measured.ts'
 import { createFeedDecoder, encodeFeedMessage, encodeSettled, FEED_ENTRIES_PER_FRAME_MAX, type FeedMessage } from '../../src/sync/feed.ts'
 import { SettledBacklog } from '../../src/sync/settled-backlog.ts'
 
@@ -46,7 +48,38 @@ const entry: fc.Arbitrary<SettledEntry> = fc.record({
     changes: fc.array(change, { maxLength: 3 }),
   }),
 })
+const amount = fc.double({ min: 0, max: 1e9, noNaN: true, noDefaultInfinity: true }).map(Math.abs)
+const holds = fc.record({ commits: count, sumMs: amount, sumSquaresMs: amount, maxMs: amount })
+const arm: fc.Arbitrary<MeasuredArm> = fc
+  .uniqueArray(fc.nat({ max: 1_700 }), { maxLength: 5 })
+  .map((offsets) => offsets.map((offset) => LOWEST_BUCKET + offset).sort((a, b) => a - b))
+  .map((buckets) => ({ requests: buckets.length + 1, errors: 1, buckets, counts: buckets.map(() => 1) }))
+const named = <T extends object, N extends string>(name: N, more: fc.Arbitrary<T>) =>
+  fc
+    .dictionary(text, more, { maxKeys: 4 })
+    .map((all) => Object.entries(all).map(([key, one]) => ({ [name]: key, ...one }) as T & Record<N, string>))
+const sketch = fc.option(
+  fc.record({
+    capacity: fc.constant(1_024),
+    total: amount,
+    absentMax: amount,
+    refused: count,
+    keys: fc.constant([['a', 2, 1] as const, ['b', 1, 0.5] as const]),
+  }),
+  { nil: null },
+)
+const hot = fc.record({ requests: sketch, casRetries: sketch, queueMs: sketch })
+const report: fc.Arbitrary<MeasuredReport> = fc.record({
+  overMs: amount,
+  lostMs: amount,
+  statements: named('label', fc.record({ source: fc.option(arm, { nil: null }), target: fc.option(arm, { nil: null }) })),
+  slots: fc.uniqueArray(fc.nat({ max: 4_095 }), { maxLength: 5 }).map((slots) => slots.map((slot) => [slot, slot + 1] as const)),
+  holds,
+  keys: named('key', fc.record({ requests: count, commits: count, targetCommits: count, retries: count, holds })),
+  hot: fc.record({ source: hot, target: hot }),
+})
 const message: fc.Arbitrary<FeedMessage> = fc.oneof(
+  fc.record({ type: fc.constant('measured' as const), report }),
   fc.record({ type: fc.constant('hello' as const), protocol: count, gateway: text, lease: text, secret: text }),
   fc.record({ type: fc.constant('settled' as const), entries: fc.array(entry, { maxLength: 5 }) }),
   fc.record({ type: fc.constant('toldAll' as const), lease: text, copiesDropped: count }),
