@@ -27,8 +27,8 @@ const LOOK_MS = 500
 const ORDERS_MAX = 10
 const ORDER_AGAIN_MS = { first: 2_000, most: 60_000 }
 const REPORTS_AT_A_TIME = 4
-/** Of both stores after a rollback; of larger ones a share. */
-const ROWS_COMPARED = 1_000_000
+/** Of both stores after a rollback: all rows, of larger ones a part. */
+const COMPARED = { rowsMost: 1_000_000, partsMost: 1_000, part: 0 }
 
 /** Until the signal aborts; rejects when the token is stale. */
 export async function watchAftermath(parts: AftermathParts, signal: AbortSignal): Promise<void> {
@@ -54,7 +54,7 @@ class Aftermath {
   /** By verdict: when the next order may be given. */
   readonly #orderDueMs = new Map<number, number>()
   /** Verdicts whose first words are written. */
-  readonly #begun = new Set<number>()
+  readonly #begun = new Set<string>()
 
   constructor(parts: AftermathParts) {
     this.#parts = parts
@@ -68,8 +68,8 @@ class Aftermath {
       // A crash between the verdict and its order cannot be: they are one transaction.
       if (job !== null && (job.state === 'open' || job.state === 'running')) continue
       const facts = await homeFacts(session, row, job)
-      if (facts.left > 0 && (await this.#orderAgain(row))) continue
-      await this.#report(row, facts, signal)
+      const again = facts.left > 0 && (await this.#orderAgain(row))
+      await this.#report(row, facts, { again, signal })
     }
   }
 
@@ -88,22 +88,28 @@ class Aftermath {
     return true
   }
 
-  async #report(row: VerdictRow, facts: HomeFacts, signal: AbortSignal): Promise<void> {
+  /** `again`: what is left may go home yet. */
+  async #report(
+    row: VerdictRow,
+    facts: HomeFacts,
+    { again, signal }: { readonly again: boolean; readonly signal: AbortSignal },
+  ): Promise<void> {
     const { session, store, log } = this.#parts
+    const begun = `${row.id} after order ${row.job}`
+    if (again && this.#begun.has(begun)) return
     const onset = onsetOf(row, await readEvidence(session, row.id))
     const save = (parity: ComparedAfter | null, whole: boolean) =>
       store.saveReport(row.id, {
         offAt: facts.left > 0 ? null : (facts.lastOff?.at ?? null),
         report: { ...rollbackReport(row, { facts, onset, parity, whole }) },
       })
-    if (!this.#begun.has(row.id)) {
-      this.#begun.add(row.id)
+    if (!this.#begun.has(begun)) {
+      this.#begun.add(begun)
       await save(null, false)
-      log.info(
-        { verdict: row.id, verdictToOffMs: facts.lastOff?.afterVerdictMs },
-        'the traffic is off the canary; both stores are compared',
-      )
+      if (facts.left > 0) log.error({ verdict: row.id, left: facts.left, because: facts.leftBecause }, 'slots did not go home')
+      else log.info({ verdict: row.id, verdictToOffMs: facts.lastOff?.afterVerdictMs }, 'the traffic is off the canary')
     }
+    if (again) return
     const parity = await this.#compared(signal)
     // The next leader compares.
     if (signal.aborted) return
@@ -112,14 +118,11 @@ class Aftermath {
   }
 
   async #compared(signal: AbortSignal): Promise<ComparedAfter> {
-    const { parity, session } = this.#parts
     try {
-      const rows = await mappedRows(session)
-      const share = Math.min(1, ROWS_COMPARED / Math.max(1, rows))
-      const report = await parity.compare(share, 0, signal)
-      if (report === null) return { notCompared: 'the comparison took too long' }
-      const { rowsCompared, differences, notChecked } = report
-      return { rowsCompared, share, differences, rowsNotChecked: notChecked.reduce((sum, { rows: n }) => sum + n, 0) }
+      const compared = await this.#parts.parity.compare(COMPARED, signal)
+      if (compared === null) return { notCompared: 'the comparison took too long' }
+      const { rowsCompared, differences, notChecked } = compared.report
+      return { rowsCompared, share: compared.share, differences, rowsNotChecked: notChecked.reduce((sum, { rows: n }) => sum + n, 0) }
     } catch (error) {
       return { notCompared: error instanceof Error ? error.message : String(error) }
     }
@@ -129,13 +132,6 @@ class Aftermath {
 function onsetOf({ verdict }: VerdictRow, text: string | null): number | null {
   const recorded = text === null ? null : evidenceOf(text)
   return recorded === null ? null : onsetMs(verdict, recorded)
-}
-
-async function mappedRows(session: Session): Promise<number> {
-  const [row] = await session.query(
-    'select coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint as n from switchback.guarded g join pg_class c on c.oid = g.relation',
-  )
-  return Number(row!['n'])
 }
 
 async function homeFacts(session: Session, { id }: VerdictRow, job: Job | null): Promise<HomeFacts> {

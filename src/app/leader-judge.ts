@@ -23,6 +23,8 @@ export interface LeaderJudgeOptions {
   view(): RoutingView
   /** How far the reverse sync is behind now. */
   reverseLagMs(): number
+  /** A row that the target owns differs for good. */
+  differs(row: RowKey): void
   readonly log: Logger
 }
 
@@ -45,7 +47,15 @@ export async function openLeaderJudge(options: LeaderJudgeOptions): Promise<Lead
   const settings = judgeSettings(workspace.config)
   const step = stepOf(options.view)
   const everyMs = comparedEveryMs(settings.config.promotion.parityFreshMs)
-  const parity = new LiveParity({ workspace, target, step, everyMs, clock: systemClock, log })
+  const parity = new LiveParity({
+    workspace,
+    target,
+    step,
+    everyMs,
+    differs: (row) => options.differs(row),
+    clock: systemClock,
+    log,
+  })
   const { secret } = await store.read()
   const sources = {
     measurements,

@@ -6,7 +6,7 @@ import { inBatches } from '../flip/batches.ts'
 import type { FlipParts } from '../flip/parts.ts'
 import { type FlipResult, runFlip } from '../flip/run-flip.ts'
 import type { FlipParked, FlipRecord } from '../model/control.ts'
-import { hasCode } from '../model/errors.ts'
+import { hasCode, SwitchbackError } from '../model/errors.ts'
 import type { SlotId } from '../model/ids.ts'
 import type { Job, JobArguments, Jobs } from '../store/jobs.ts'
 import { flipWaiting, giveUp, type Waiting } from './flip-waiting.ts'
@@ -38,6 +38,8 @@ export interface MoveParts {
 /** A flip that was cancelled (a long transaction, a gateway that restarted) is tried again so often before the order fails. */
 const CANCELLED_TRIES_MAX = 6
 const RETRY_MS = 250
+/** Rows are named in the log, not where everybody reads. */
+const DIFFERS = 'rows of it differ between the stores: see `switchback parity --repair`'
 /** Gateways tell what they saw of a flip a little after it; the order waits so long for the last one's. */
 const PARKED_WAIT_MS = 500
 const PARKED_LOOK_MS = 10
@@ -118,17 +120,39 @@ async function movable(parts: MoveParts, move: Move): Promise<SlotId[]> {
   return move.to === 'source' ? slots.toSorted((a, b) => a - b) : slots
 }
 
-async function flipUntilDone(parts: MoveParts, move: Move, batch: readonly SlotId[], signal: AbortSignal) {
+/** Going home, slots whose rows differ stay where they are, by name, as those with poison do; the others go. */
+async function flipUntilDone(parts: MoveParts, move: Move, batch: readonly SlotId[], signal: AbortSignal): Promise<FlipResult> {
+  let left = batch
+  const held: { slot: SlotId; because: string }[] = []
   for (let tries = 1; ; tries++) {
     try {
-      return await runFlip(parts.flips, move.to, batch, signal)
+      if (left.length === 0) return { flip: null, steps: [], windowMs: 0, held, waiting: null }
+      const result = await runFlip(parts.flips, move.to, left, signal)
+      return { ...result, held: [...result.held, ...held] }
     } catch (error) {
+      const differing = move.to === 'source' ? differingSlots(error) : []
+      if (differing.length > 0 && !signal.aborted) {
+        const because = (error as Error).message
+        parts.log.error({ slots: differing, because }, 'slots whose rows differ between the stores do not go home with the others')
+        held.push(...differing.map((slot) => ({ slot, because: DIFFERS })))
+        left = left.filter((slot) => !differing.includes(slot))
+        tries = 0
+        continue
+      }
       const again = hasCode(error, 'FLIP_CANCELLED', 'FLIP_NOT_READY') && tries < CANCELLED_TRIES_MAX && !signal.aborted
       if (!again) throw error
       parts.log.warn({ error: (error as Error).message, tries }, 'the flip did not go through; tried again')
       await parts.flips.clock.sleep(RETRY_MS * tries, signal)
     }
   }
+}
+
+/** Of a flip that was cancelled for them. */
+function differingSlots(error: unknown): readonly SlotId[] {
+  const cause = error instanceof SwitchbackError ? error.cause : undefined
+  return cause instanceof SwitchbackError && cause.code === 'FLIP_DIFFERENCES'
+    ? ((cause.details['slots'] ?? []) as readonly string[]).map(Number)
+    : []
 }
 
 async function progress(parts: MoveParts, job: Job, at: { flips: readonly FlipDone[]; total: number; step: string }): Promise<void> {

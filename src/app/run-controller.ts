@@ -197,6 +197,7 @@ async function workAsLeader(options: ControllerOptions, led: Led, signal: AbortS
     measurements: syncs.measurements,
     view: () => syncs.view(),
     reverseLagMs: () => syncs.reverse.progress().oldestMs,
+    differs: (row) => syncs.recent.changed(row),
     log,
   })
   const stop = new AbortController()

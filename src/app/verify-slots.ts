@@ -35,6 +35,7 @@ export async function verifySlots(parts: VerifyParts, slots: readonly SlotId[], 
     differences: different.length,
     notChecked: left,
     firstDifference: first === undefined ? null : describe(first),
+    differing: [...new Set(different.map(({ row }) => row.slot))],
   }
 }
 

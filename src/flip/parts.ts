@@ -32,6 +32,8 @@ export interface VerifyReport {
   /** What was left out by the cap, or could not be compared. */
   readonly notChecked: number
   readonly firstDifference: string | null
+  /** Whose rows differ, as far as was looked. */
+  readonly differing: readonly SlotId[]
 }
 
 export interface FlipParts {

@@ -149,6 +149,7 @@ const verify: Step = {
         flip: run.flip.id,
         differences: report.differences,
         first: report.firstDifference ?? '',
+        slots: report.differing.map(String),
       })
     }
     return `${report.rowsCompared} rows compared, no difference, ${report.notChecked} not checked`

@@ -39,7 +39,15 @@ export interface Scene {
 }
 
 export async function openScene(seed: number, signal: AbortSignal): Promise<Scene> {
-  const world = await startWorld({ accounts: ACCOUNTS, durableTarget: true, say: () => undefined, progress: () => undefined, signal })
+  const world = await startWorld({
+    accounts: ACCOUNTS,
+    durableTarget: true,
+    // What is planted here it would turn back, and the moves are the round's own.
+    judge: { enabled: false },
+    say: () => undefined,
+    progress: () => undefined,
+    signal,
+  })
   try {
     return await peopled(world, seed)
   } catch (error) {

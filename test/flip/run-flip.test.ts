@@ -26,7 +26,7 @@ function scene(world: FakeWorld, more: Partial<FlipParts> = {}, observed: Partia
     drain: async () => ({ drained: true, entriesApplied: 3, held: [], waitingFor: [] }),
     targetAnswers: async () => true,
     drainHeld: async ({ slots }) => ({ go: slots, stay: [] }),
-    verify: async () => ({ rowsCompared: 2, differences: 0, notChecked: 0, firstDifference: null }),
+    verify: async () => ({ rowsCompared: 2, differences: 0, notChecked: 0, firstDifference: null, differing: [] }),
     standbys: { any: () => false, awaitFlushed: async () => [] },
     recordOwner: async () => undefined,
     nextWake: (signal) => clock.sleep(3_600_000, signal),
@@ -147,7 +147,7 @@ test('a writer from before the fence cancels the flip at its deadline, by pid, a
 test('differences found on the way cancel the flip', async () => {
   const world = fakeWorld()
   const { clock, parts } = scene(world, {
-    verify: async () => ({ rowsCompared: 5, differences: 1, notChecked: 0, firstDifference: 'accounts 7 balance' }),
+    verify: async () => ({ rowsCompared: 5, differences: 1, notChecked: 0, firstDifference: 'accounts 7 balance', differing: [1] }),
   })
   await assert.rejects(
     clock.run(runFlip(parts, 'target', [0], never)),

@@ -26,7 +26,7 @@ export function verified({ postgres, store, kernel }: World, slots: readonly Slo
         kernel.violated('INV-2', `at a flip ${key}${pot} is ${here} in PostgreSQL, ${there} on the target`)
     }
   }
-  return { rowsCompared: compared, differences: 0, notChecked: 0, firstDifference: null }
+  return { rowsCompared: compared, differences: 0, notChecked: 0, firstDifference: null, differing: [] }
 }
 
 /** INV-3: what is acknowledged is on the target. */

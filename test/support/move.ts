@@ -32,6 +32,7 @@ export interface MoveOptions {
   readonly lease?: MigrationConfig['lease']
   readonly source?: Omit<MigrationConfig['source'], 'urlEnv'>
   readonly controller?: MigrationConfig['controller']
+  /** Off unless a test is about it: it would turn the faults that others plant into a rollback. */
   readonly judge?: MigrationConfig['judge']
   /** On the line to the target; the test's own hands on `Move.target.target` are not behind it. */
   readonly faults?: FaultHook
@@ -175,7 +176,7 @@ function configure(options: MoveOptions, of: { readonly migration: string; reado
     target: { kind: 'memory', port: of.port },
     tables: options.tables,
     controller: { port: 0, ...options.controller },
-    ...(options.judge === undefined ? {} : { judge: options.judge }),
+    judge: options.judge ?? { enabled: false },
     ...(options.gateway === undefined ? {} : { gateway: options.gateway }),
     ...(options.lease === undefined ? {} : { lease: options.lease }),
   }
