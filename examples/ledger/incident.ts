@@ -7,7 +7,7 @@ import { FAULT_ACTS } from './fault-acts.ts'
 import { playFault } from './fault-round.ts'
 import { type IncidentReport, incidentReport, type Round } from './incident-report.ts'
 import { type Fault, INCIDENTS, type IncidentName } from './incidents.ts'
-import { DemoFailed, type Parity, played, type Stage, type StageOptions } from './stage.ts'
+import { type Parity, played, type Stage, type StageOptions } from './stage.ts'
 import { rowsInDynamo, rowsInPostgres } from './stores.ts'
 
 export interface IncidentOptions extends StageOptions {
@@ -90,11 +90,7 @@ class Story {
     say(`switchback canary ${verb} ${canary}: the step in which it goes wrong, after two thirds of its ${STEP_MS / 1_000} s.`)
     await this.#stage.run(['canary', verb, canary])
     await this.#stage.pause((STEP_MS * 2) / 3)
-    const early = await this.#stage.watch.newestRollback()
-    if (early !== null && (await this.#stage.watch.rollbacks()) > before)
-      throw new DemoFailed(
-        `the judge went back before anything was made wrong (${early.detector}): this machine may be busy with other work, or too slow for --rate`,
-      )
+    await this.#stage.notYetJudged(before)
     this.#rounds.push(await playFault(this.#stage, fault, { accounts, random: this.#random, say }))
     // For good is for good.
     if (fault !== 'no answers') FAULT_ACTS[fault].end(this.#stage)
