@@ -131,6 +131,7 @@ class Story {
   /** The last rollback is nobody's command. */
   async #letTheJudge(): Promise<void> {
     const { say, accounts } = this.#options
+    await this.#stage.notYetJudged()
     say('switchback canary start 10%: once more, and now something goes wrong.')
     await this.#stage.run(['canary', 'start', '10%'])
     await this.#stage.atLeast(WRITES_BEFORE_FAULT)

@@ -1,5 +1,6 @@
 // Promises: the incidents that the demo can make, by name: what goes wrong, under what load, and who may be the one to see it. Pure.
 import type { DetectorName } from '../../src/canary/verdict.ts'
+import type { JudgeOptions } from '../../src/model/migration.ts'
 
 /** One thing that goes wrong. */
 export type Fault = 'hot keys' | 'refused requests' | 'slow answers' | 'no answers' | 'no reports' | 'no traffic'
@@ -10,16 +11,20 @@ export interface Incident {
   readonly ratePerSecond: number
   readonly connectionsPerGateway: number
   readonly canary: string
+  /** Of the configuration; all else of the judge is as by default. */
+  readonly judge: JudgeOptions
 }
 
-const USUAL_LOAD = { ratePerSecond: 120, connectionsPerGateway: 24, canary: '25%' }
+const USUAL = { ratePerSecond: 120, connectionsPerGateway: 24, canary: '25%', judge: {} }
+/** Latency within which the store must answer: only where that is what goes wrong, since a machine that is busy with other work is slow, too. */
+const WITH_BOUND = { ...USUAL, judge: { sloMs: 150 } }
 
 export const INCIDENTS = {
-  'hot-key': { ...USUAL_LOAD, faults: ['hot keys'], ratePerSecond: 200, connectionsPerGateway: 60 },
-  errors: { ...USUAL_LOAD, faults: ['refused requests'] },
-  'slow-target': { ...USUAL_LOAD, faults: ['slow answers'] },
-  'dead-target': { ...USUAL_LOAD, faults: ['no answers'] },
-  silence: { ...USUAL_LOAD, faults: ['no reports', 'no traffic'] },
+  'hot-key': { ...WITH_BOUND, faults: ['hot keys'], ratePerSecond: 200, connectionsPerGateway: 60 },
+  errors: { ...USUAL, faults: ['refused requests'] },
+  'slow-target': { ...WITH_BOUND, faults: ['slow answers'] },
+  'dead-target': { ...USUAL, faults: ['no answers'] },
+  silence: { ...USUAL, faults: ['no reports', 'no traffic'], judge: { silenceMs: 10_000 } },
 } as const satisfies Readonly<Record<string, Incident>>
 
 export type IncidentName = keyof typeof INCIDENTS
@@ -48,6 +53,3 @@ export const TOLD: Readonly<Record<Fault, string>> = {
   'no reports': 'The gateways serve as before, but none of their reports reaches the controller any more.',
   'no traffic': 'Nobody asks for the keys of the canary any more.',
 }
-
-/** The demo's service level, and how long its judge waits without evidence. All else of the judge is as by default. */
-export const DEMO_JUDGE = { sloMs: 150, silenceMs: 10_000 }

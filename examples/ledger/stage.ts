@@ -39,7 +39,7 @@ const LOG_CHARACTERS = 4_000
 /** Plays on a world of its own, which is gone when this returns, however it does. Throws DemoFailed when a command failed or the signal came. */
 export async function played<R>(
   options: StageOptions,
-  world: Pick<WorldOptions, 'lines' | 'judge'>,
+  world: Pick<WorldOptions, 'lines' | 'judge' | 'slotsPerFlip'>,
   play: (stage: Stage) => Promise<R>,
 ): Promise<R> {
   try {
@@ -148,6 +148,15 @@ export class Stage {
     }
   }
 
+  /** Throws DemoFailed where the judge has gone back more often than anything was made wrong. */
+  async notYetJudged(causes = 0): Promise<void> {
+    if ((await this.watch.rollbacks()) <= causes) return
+    const early = await this.watch.newestRollback()
+    throw new DemoFailed(
+      `the judge went back before anything was made wrong (${early?.detector}): this machine may be busy with other work, or too slow for --rate`,
+    )
+  }
+
   async atLeast(more: number): Promise<void> {
     const from = this.load.acknowledgedWrites
     await this.until(`${more} more writes`, () => this.load.acknowledgedWrites >= from + more)
@@ -156,6 +165,7 @@ export class Stage {
   async untilOnTarget(transactions: number): Promise<void> {
     for (;;) {
       if ((await this.watch.appliedTransactions()) >= transactions) return
+      await this.notYetJudged()
       if (this.#options.signal.aborted) throw new DemoFailed('stopped')
       await this.pause(STATUS_LOOK_MS)
     }

@@ -52,6 +52,8 @@ export interface WorldOptions {
   readonly lines?: boolean
   /** The configuration's `judge`. */
   readonly judge?: JudgeOptions
+  /** By default as in the configuration. */
+  readonly slotsPerFlip?: number
 }
 
 export const TABLE_PREFIX = 'ledger_'
@@ -96,7 +98,7 @@ async function start(options: WorldOptions, ends: (() => unknown)[], close: () =
   const [first, second, controller] = [await freePort(), await freePort(), await freePort()]
   const lines = options.lines ? await openLines(dynalite.port, controller, ends) : null
   const endpoint = lines === null ? dynalite.endpoint : `http://127.0.0.1:${lines.store.port}`
-  const config = configText({ endpoint, gatewayPort: first, controllerPort: controller, lines, judge: options.judge })
+  const config = configText({ endpoint, gatewayPort: first, controllerPort: controller, lines, options })
   writeNewFile(join(folder, 'switchback.config.ts'), config, { left: 'Nothing was changed.' })
   return {
     folder,
@@ -160,11 +162,12 @@ interface ConfigParts {
   readonly gatewayPort: number
   readonly controllerPort: number
   readonly lines: FaultLines | null
-  readonly judge: WorldOptions['judge']
+  readonly options: WorldOptions
 }
 
-function configText({ endpoint, gatewayPort, controllerPort, lines, judge }: ConfigParts): string {
+function configText({ endpoint, gatewayPort, controllerPort, lines, options: { judge, slotsPerFlip } }: ConfigParts): string {
   const advertise = lines === null ? '' : `, advertise: { port: ${lines.feed.port} }`
+  const batches = slotsPerFlip === undefined ? '' : `, slotsPerFlip: ${slotsPerFlip}`
   const judging = judge === undefined ? '' : `\n  judge: ${JSON.stringify(judge)},`
   return `import { defineMigration } from 'switchback'
 
@@ -178,7 +181,7 @@ export default defineMigration({
     'public.profiles': { partitionKey: 'account_id' },
   },
   gateway: { port: ${gatewayPort} },
-  controller: { port: ${controllerPort}${advertise} },${judging}
+  controller: { port: ${controllerPort}${advertise}${batches} },${judging}
   signingKeyFile: 'switchback.key',
   invariants: [
     {
