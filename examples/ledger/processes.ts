@@ -126,6 +126,13 @@ export class Supervised {
     return this.#child?.kill('SIGKILL') ? gone : null
   }
 
+  /** Asked to end, as by an operator; the supervisor starts it again. Resolves when the old one is gone. */
+  async restart(): Promise<void> {
+    const gone = this.gone()
+    this.#child?.kill('SIGTERM')
+    await gone
+  }
+
   async stop(): Promise<void> {
     this.#stopping = true
     process.off('exit', this.#onExit)

@@ -1,5 +1,5 @@
 // Promises: everything the demo runs on, started with free ports in a temporary folder, and ended in reverse order.
-import { rmSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
 import { startDynalite } from '../../src/app/embedded/dynalite.ts'
@@ -29,6 +29,8 @@ export interface World {
   resumeTarget(): void
   /** Null: Switchback's processes reach everything directly. */
   readonly lines: FaultLines | null
+  /** Another `judge` in the configuration; who runs has read the one before. */
+  configureJudge(judge: JudgeOptions): void
   /** Ends what was deferred, last first; idempotent. */
   close(): Promise<void>
   defer(end: () => unknown): void
@@ -98,8 +100,9 @@ async function start(options: WorldOptions, ends: (() => unknown)[], close: () =
   const [first, second, controller] = [await freePort(), await freePort(), await freePort()]
   const lines = options.lines ? await openLines(dynalite.port, controller, ends) : null
   const endpoint = lines === null ? dynalite.endpoint : `http://127.0.0.1:${lines.store.port}`
-  const config = configText({ endpoint, gatewayPort: first, controllerPort: controller, lines, options })
-  writeNewFile(join(folder, 'switchback.config.ts'), config, { left: 'Nothing was changed.' })
+  const configFile = join(folder, 'switchback.config.ts')
+  const config = { endpoint, gatewayPort: first, controllerPort: controller, lines, options }
+  writeNewFile(configFile, configText(config), { left: 'Nothing was changed.' })
   return {
     folder,
     databaseUrl,
@@ -122,6 +125,7 @@ async function start(options: WorldOptions, ends: (() => unknown)[], close: () =
     pauseTarget: () => void process.kill(dynalite.pid, 'SIGSTOP'),
     resumeTarget: () => void process.kill(dynalite.pid, 'SIGCONT'),
     lines,
+    configureJudge: (judge) => writeFileSync(configFile, configText({ ...config, options: { ...options, judge } })),
     close,
     defer: (end) => ends.push(end),
   }
