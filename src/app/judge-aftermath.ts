@@ -1,5 +1,6 @@
 // Promises: what follows a rollback by verdict, whoever leads by then: an order that ended and left keys on the target is given again, some
 // times; and when the traffic is home both stores are compared and the report is written.
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { onsetMs } from '../canary/onset.ts'
 import { evidenceOf } from '../canary/recording.ts'
@@ -97,7 +98,7 @@ class Aftermath {
     const { session, store, log } = this.#parts
     const begun = `${row.id} after order ${row.job}`
     if (again && this.#begun.has(begun)) return
-    const onset = onsetOf(row, await readEvidence(session, row.id))
+    const onset = await onsetOf(row, await readEvidence(session, row.id))
     const save = (parity: ComparedAfter | null, whole: boolean) =>
       store.saveReport(row.id, {
         offAt: facts.left > 0 ? null : (facts.lastOff?.at ?? null),
@@ -129,9 +130,9 @@ class Aftermath {
   }
 }
 
-function onsetOf({ verdict }: VerdictRow, text: string | null): number | null {
+async function onsetOf({ verdict }: VerdictRow, text: string | null): Promise<number | null> {
   const recorded = text === null ? null : evidenceOf(text)
-  return recorded === null ? null : onsetMs(verdict, recorded)
+  return recorded === null ? null : onsetMs(verdict, recorded, () => nextTurn())
 }
 
 async function homeFacts(session: Session, { id }: VerdictRow, job: Job | null): Promise<HomeFacts> {

@@ -12,15 +12,19 @@ export interface RecordedEvidence {
   readonly spans: readonly Evidence[]
 }
 
-/** Null: the evidence does not reach back so far, or has no such detector. */
-export function onsetMs(verdict: JudgeVerdict, recorded: RecordedEvidence): number | null {
+/** Spans that are judged again at a stretch: some tens of milliseconds of many statements. */
+const SPANS_AT_ONCE = 16
+
+/** Null: the evidence does not reach back so far, or has no such detector. `breathe` lets others go on in between. */
+export async function onsetMs(verdict: JudgeVerdict, recorded: RecordedEvidence, breathe: () => Promise<void>): Promise<number | null> {
   const { detector, evidence, tMs } = verdict
   if (detector === 'silence') return tMs - evidence.level
   if (detector === 'wrong-write' || detector === 'saturation') return null
   let state = recorded.state
   let onset: number | null = null
   let known = Object.hasOwn(state.statements, evidence.statement ?? '')
-  for (const span of recorded.spans) {
+  for (const [i, span] of recorded.spans.entries()) {
+    if (i % SPANS_AT_ONCE === SPANS_AT_ONCE - 1) await breathe()
     const judged = judge(state, span, recorded.config)
     state = judged.state
     const now = judged.levels.find((level) => level.detector === detector && level.statement === evidence.statement)

@@ -35,17 +35,18 @@ const HOME: HomeFacts = {
   debts: 0,
   violations: 0,
 }
+const atOnce = async () => undefined
 const EQUAL: ComparedAfter = { rowsCompared: 400, share: 1, differences: 0, rowsNotChecked: 0 }
 
-test('the onset is where the evidence was last at what chance does, also from the first request on', () => {
+test('the onset is where the evidence was last at what chance does, also from the first request on', async () => {
   for (const second of [0, 1, 100, 400]) {
     const { verdict, text } = rollbackFrom(second)
-    assert.equal(onsetMs(verdict, evidenceOf(text)!), START_MS + second * 1_000, `errors after ${second} s`)
+    assert.equal(await onsetMs(verdict, evidenceOf(text)!, atOnce), START_MS + second * 1_000, `errors after ${second} s`)
   }
   assert.equal(evidenceOf('{"format":"another"}\n'), null)
   const silence: JudgeVerdict = { ...rollbackFrom(3).verdict, detector: 'silence', tMs: START_MS + 90_000 }
   const of60s = { ...silence, evidence: { ...silence.evidence, level: 60_000 } }
-  assert.equal(onsetMs(of60s, evidenceOf(rollbackFrom(3).text)!), START_MS + 30_000)
+  assert.equal(await onsetMs(of60s, evidenceOf(rollbackFrom(3).text)!, atOnce), START_MS + 30_000)
 })
 
 test('no write is said to be lost, or not lost, without what it is known by', () => {
@@ -65,10 +66,10 @@ test('no write is said to be lost, or not lost, without what it is known by', ()
     assert.equal(lost(facts, parity, detector).known, null)
 })
 
-test('a report as people read it: begin, time to be off the canary, writes, parity; what is left is said in capitals', () => {
+test('a report as people read it: begin, time to be off the canary, writes, parity; what is left is said in capitals', async () => {
   const { verdict, text } = rollbackFrom(5)
   const row = { id: 3, at: '', verdict, hasEvidence: true, job: 9, orders: 1, offAt: null, report: null }
-  const onset = onsetMs(verdict, evidenceOf(text)!)
+  const onset = await onsetMs(verdict, evidenceOf(text)!, atOnce)
   const told = tellReport(row, rollbackReport(row, { facts: HOME, onset, parity: EQUAL, whole: true })).join('\n')
   assert.match(told, /^Verdict 3, .*rollback by error-limit of deposit: the traffic was ordered back to PostgreSQL\./)
   assert.match(told, /Began: about 2027-01-15T08:00:05\.000Z, \d+ ms before the verdict/)
