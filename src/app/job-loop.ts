@@ -21,7 +21,7 @@ export async function runJobs(parts: JobLoopParts, signal: AbortSignal): Promise
   while (!signal.aborted) {
     const [job] = await parts.jobs.open()
     if (job === undefined) await systemClock.sleep(LOOK_MS, signal)
-    else await runJob(parts, job, signal)
+    else if (!signal.aborted) await runJob(parts, job, signal)
   }
 }
 
@@ -67,6 +67,7 @@ function watchHeld(jobs: Jobs, job: Job, signal: AbortSignal, log: Logger): { re
   const end = new AbortController()
   const onAbort = () => stop.abort()
   signal.addEventListener('abort', onAbort, { once: true })
+  if (signal.aborted) onAbort()
   const watching = (async () => {
     while (!end.signal.aborted && !stop.signal.aborted) {
       const now = await jobs.read(job.id).catch(() => null)

@@ -194,6 +194,8 @@ class LeaderSyncs implements Syncs {
     const stop = new AbortController()
     const onAbort = () => stop.abort()
     signal.addEventListener('abort', onAbort, { once: true })
+    // A lead may end while it begins.
+    if (signal.aborted) stop.abort()
     const parts = [this.#forward.run(stop.signal), this.reverse.run(stop.signal), this.#keepFresh(stop.signal)]
     try {
       await Promise.all(parts)

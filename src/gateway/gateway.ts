@@ -95,6 +95,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const sessions = new Sessions(context)
   const stop = new AbortController()
   options.signal?.addEventListener('abort', () => stop.abort(), { once: true })
+  if (options.signal?.aborted) stop.abort()
   const holder = holdLease(options, context, sessions, executor)
   const telling = tellLeader(options, context, sessions, stop.signal)
   // INV-8 may bind already: nobody is let in before the first view says so or not.

@@ -23,7 +23,11 @@ test('a second controller gets null while the leader lives, and leads at once af
 test('a leader whose heart stands still with its sockets open is replaced within 5 s, its backends and row locks gone (faults.md 56)', async () => {
   await using world = await controlWorld()
   let lost: Error | null = null
+  const beats = async () => Number((await world.admin.query('select beats::text as beats from switchback.heartbeat')).rows[0]!.beats)
+  const before = await beats()
   const old = await world.leader({ beatMs: 3_600_000, onLost: (error) => (lost = error) })
+  // Once with its token, once by its heart, which then stands still.
+  await eventually(async () => (await beats()) === before + 2, 'its heart has beaten once')
   // A connection of its own, as the reverse applier's, that holds a row of the control schema.
   const applier = await world.db.connect({ application_name: leaderApplicationName(old.token, 'reverse 0') })
   await applier.query('begin')
