@@ -51,7 +51,7 @@ export const POINTS: Readonly<Record<Role, readonly Point[]>> = {
     ...once('backfill', 'begin_backfill', 'update switchback.backfill'),
   ],
   canary: order('canary'),
-  rollback: [...once('rollback', 'update switchback.job'), ...order('rollback')],
+  rollback: [...once('rollback', 'hold_moves'), ...order('rollback')],
   readonly: order('readonly'),
   parity: once('parity', 'Scan ledger_accounts', 'Scan ledger_entries', 'Scan ledger_profiles'),
   repair: once('repair', 'Scan ledger_accounts', 'Scan ledger_entries', 'Scan ledger_profiles'),

@@ -220,7 +220,7 @@ class Round {
       `the order of ${of} ends`,
       ENDS_MS,
     )
-    const notPlaced = point === 'before insert into switchback.job' || (point?.endsWith('update switchback.job') ?? false)
+    const notPlaced = point === 'before insert into switchback.job' || (point?.endsWith('hold_moves') ?? false)
     if (point !== null && rows.length !== (notPlaced ? 0 : 1)) this.#wrongOrders.push(`${of} placed ${rows.length} orders`)
     for (const { state, because } of rows)
       if (state !== 'done' && because === null) this.#wrongOrders.push(`the order of ${of} is ${state}, and nobody says why`)
