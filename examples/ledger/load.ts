@@ -79,6 +79,7 @@ export function startLoad(options: LoadOptions, onSample: (sample: LoadSample) =
   const random = mulberry32(options.seed)
   const plain = zipfPicker(options.accounts, options.zipf, random)
   let pick = plain
+  let ratePerSecond = options.ratePerSecond
   const pool = new Connections(options)
   const journal = new Journal(options.journalPath)
   const counts: LoadCounts = { ...NOTHING_COUNTED }
@@ -91,7 +92,7 @@ export function startLoad(options: LoadOptions, onSample: (sample: LoadSample) =
     const nowMs = performance.now()
     while (nextMs <= nowMs) {
       const intendedMs = nextMs
-      nextMs += (-Math.log(1 - random()) / options.ratePerSecond) * 1000
+      nextMs += (-Math.log(1 - random()) / ratePerSecond) * 1000
       counts.inFlight++
       void operate(world, pick(), random(), random(), intendedMs).finally(() => {
         counts.inFlight--
@@ -105,6 +106,7 @@ export function startLoad(options: LoadOptions, onSample: (sample: LoadSample) =
     counts,
     steer(steering) {
       pick = steeredPicker(plain, steering, random)
+      ratePerSecond = options.ratePerSecond * (steering.times ?? 1)
     },
     async stop() {
       stopped = true

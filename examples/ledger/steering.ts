@@ -1,9 +1,11 @@
-// Promises: whom the load asks for while it runs: as it began, or with its skew turned up on some accounts, or without some. Pure.
+// Promises: whom the load asks for while it runs, and how often: as it began, or with its skew turned up on some accounts, or without some. Pure.
 import { zipfPicker } from './zipf.ts'
 
 export interface Steering {
   /** A share of the operations goes to these accounts, with Zipf's frequencies among them, the first hottest. */
   readonly hot?: { readonly accounts: readonly number[]; readonly share: number; readonly zipf: number }
+  /** So many times the operations that it began with. */
+  readonly times?: number
   /** Nothing is asked of these. */
   readonly avoid?: readonly number[]
 }
