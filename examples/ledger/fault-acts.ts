@@ -13,7 +13,7 @@ const HOT_KEYS_MAX = 8
 /** More commits of one key than can stand in its line, also on a machine that has nothing else to do: each takes some six milliseconds there. */
 const HOT_SHARE = 0.85
 const HOT_ZIPF = 3
-const HOT_TIMES = 1.5
+const HOT_TIMES = 3
 const REFUSED_SHARE = 0.2
 const DELAY_MS = 80
 
