@@ -46,8 +46,7 @@ export const SEEN_BY: Readonly<Record<Fault, readonly string[]>> = {
 
 /** What is said when it begins. */
 export const TOLD: Readonly<Record<Fault, string>> = {
-  'hot keys':
-    'Three times the load, and most of all operations now go to one key of the canary: its commits stand in line on the store.',
+  'hot keys': 'Three times the load, and most of all operations now go to one key of the canary: its commits stand in line on the store.',
   'refused requests': 'The store now refuses one request in five (AccessDeniedException), as if somebody had changed a policy.',
   'slow answers': 'Every message from and to the store now takes 80 ms longer.',
   'no answers': 'The store stops answering, for good: connections stay open, nothing comes back.',
