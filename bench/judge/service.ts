@@ -1,7 +1,8 @@
 // Promises: what both arms of a payments service are seen to do in a span, by the weather and an incident: drawn a span at a time from the
 // exact distribution of requests that are independent within it, or request by request, which is the same and slower.
 import type { ArmCounts, Arms } from '../../src/canary/arm-counts.ts'
-import { bucketOf, HIGHEST_BUCKET } from '../../src/canary/latencies.ts'
+import { bucketOf } from '../../src/canary/latencies.ts'
+import { LAST_BUCKET } from '../../src/lib/float-buckets.ts'
 import type { Random } from '../../src/lib/prng.ts'
 import { binomial, normal, normalAbove, normalQuantileAbove, poisson } from './draws.ts'
 import type { ArmMoment, Moment } from './world.ts'
@@ -88,7 +89,7 @@ function hotMs(random: Random): number {
   return HOT_MEDIAN_MS * Math.exp(HOT_SPREAD * normal(random))
 }
 
-const tally = new Uint32Array(HIGHEST_BUCKET + 1)
+const tally = new Uint32Array(LAST_BUCKET + 1)
 
 /** `buckets` of the requests over the bulk, in any order; some of them may be in it. */
 function counted(random: Random, n: number, buckets: readonly number[], errorShare: number): ArmCounts {

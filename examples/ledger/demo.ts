@@ -7,20 +7,12 @@ import { playFault } from './fault-round.ts'
 import type { Round } from './incident-report.ts'
 import type { CommandResult } from './processes.ts'
 import { demoReport, type Kill } from './report.ts'
-import { type Parity, played, type Stage } from './stage.ts'
+import { type Parity, played, type Stage, type StageOptions } from './stage.ts'
 import { rowsInDynamo, rowsInPostgres } from './stores.ts'
 import { killInsideFlip, killOne } from './watch.ts'
 
-export interface DemoOptions {
-  readonly ratePerSecond: number
-  readonly zipf: number
-  readonly accounts: number
+export interface DemoOptions extends Omit<StageOptions, 'connectionsPerGateway'> {
   readonly kills: number
-  readonly seed: number
-  /** A sentence of the story. */
-  readonly say: (text: string) => void
-  readonly progress: (line: string) => void
-  readonly signal: AbortSignal
 }
 
 export type DemoReport = ReturnType<typeof demoReport>

@@ -6,6 +6,7 @@ import { FRESH_JUDGE, type JudgeConfig, type Judgement, type JudgeState, judge, 
 import { EvidenceRecorder } from '../canary/recording.ts'
 import type { JudgeVerdict } from '../canary/verdict.ts'
 import type { Clock } from '../lib/clock.ts'
+import { untilDeadline } from '../lib/in-time.ts'
 import { Signal } from '../lib/latch.ts'
 import { Turns } from '../lib/turns.ts'
 import { hasCode, SwitchbackError } from '../model/errors.ts'
@@ -200,14 +201,8 @@ export class Judging implements LiveJudge {
 
   /** Until something is found, and at most a while. */
   async #pause(signal: AbortSignal): Promise<void> {
-    const over = new AbortController()
-    const disarm = this.#parts.clock.after(SPAN_MS, () => over.abort())
-    const onAbort = () => over.abort()
-    signal.addEventListener('abort', onAbort, { once: true })
-    if (signal.aborted) over.abort()
-    await this.#woken.next(over.signal)
-    disarm()
-    signal.removeEventListener('abort', onAbort)
+    using until = untilDeadline(this.#parts.clock, SPAN_MS, signal)
+    await this.#woken.next(until.signal)
   }
 
   async #recordPending(): Promise<void> {

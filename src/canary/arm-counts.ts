@@ -1,7 +1,8 @@
 // Promises: what one arm did in one span of time, as a plain record that merges, and how it is made of a gateway's counters, which only
 // rise and begin again at 0 with each restart. Counts that cannot be are named, never judged (INV-10). Pure.
 
-import { combined, countOf, HIGHEST_BUCKET, type Latencies, LOWEST_BUCKET, NO_LATENCIES } from './latencies.ts'
+import { FIRST_BUCKET, LAST_BUCKET } from '../lib/float-buckets.ts'
+import { combined, countOf, type Latencies, NO_LATENCIES } from './latencies.ts'
 
 export interface ArmCounts {
   readonly requests: number
@@ -68,5 +69,5 @@ function isCount(value: number): boolean {
 }
 
 function isBucket(bucket: number): boolean {
-  return Number.isInteger(bucket) && bucket >= LOWEST_BUCKET && bucket <= HIGHEST_BUCKET
+  return Number.isInteger(bucket) && bucket >= FIRST_BUCKET && bucket <= LAST_BUCKET
 }

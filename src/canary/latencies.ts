@@ -20,9 +20,6 @@ export function bucketOf(ms: number): number {
   return bucketBits(Math.min(MOST_MS, Math.max(LEAST_MS, ms)))
 }
 
-export const LOWEST_BUCKET = bucketOf(LEAST_MS)
-export const HIGHEST_BUCKET = bucketOf(MOST_MS)
-
 /** The least latency that the bucket holds. */
 export function floorMs(bucket: number): number {
   return bucketFloor(bucket)

@@ -16,6 +16,7 @@
 //             longest hold seen as the range.
 // The pool of moved keys has, for a key that is not in it, the mean hold of their commits: a key of other statements may differ from it.
 import { assert } from '../lib/assert.ts'
+import type { MeasuredHolds } from '../model/measured.ts'
 
 export const SATURATION_WARN = 0.5
 export const SATURATION_BLOCK = 0.8
@@ -29,12 +30,7 @@ const RETRY_RATIO_LINEAR_MAX = 0.8
 const HALVINGS = 60
 
 /** How long commits held their key on the target. Of one key, or of all. */
-export interface Holds {
-  readonly commits: number
-  readonly sumMs: number
-  readonly sumSquaresMs: number
-  readonly maxMs: number
-}
+export type Holds = MeasuredHolds
 
 export const NO_HOLDS: Holds = { commits: 0, sumMs: 0, sumSquaresMs: 0, maxMs: 0 }
 

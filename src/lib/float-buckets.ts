@@ -19,6 +19,10 @@ export function bucketBits(value: number): number {
   return halves[UPPER]! >>> BITS_DROPPED
 }
 
+/** Of the least and the greatest value that are told apart. */
+export const FIRST_BUCKET = bucketBits(2 ** LOWEST_EXPONENT)
+export const LAST_BUCKET = bucketBits(2 ** (LOWEST_EXPONENT + OCTAVES))
+
 /** The least value that the bucket holds. */
 export function bucketFloor(bits: number): number {
   halves[1 - UPPER] = 0

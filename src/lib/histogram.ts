@@ -5,13 +5,12 @@
 // most 1/128, 0.8 %, off any value in it.
 // What lies outside counts in the bucket at the edge. What is no latency (not finite, negative) is refused, and counted as such.
 import { assert } from './assert.ts'
-import { bucketBits, bucketFloor, LOWEST_EXPONENT, OCTAVES, SUB_BUCKETS } from './float-buckets.ts'
+import { bucketBits, bucketFloor, FIRST_BUCKET, LOWEST_EXPONENT, OCTAVES, SUB_BUCKETS } from './float-buckets.ts'
 
 const LOWEST = 2 ** LOWEST_EXPONENT
 const HIGHEST = 2 ** (LOWEST_EXPONENT + OCTAVES)
 const BUCKETS = OCTAVES * SUB_BUCKETS
-/** The bits of LOWEST: the bias of a float's exponent is 1023. */
-const FIRST = (LOWEST_EXPONENT + 1_023) * SUB_BUCKETS
+const FIRST = FIRST_BUCKET
 const COUNT_MAX = 0xffff_ffff
 
 /** As JSON: buckets that have any, ascending, by their floats' upper bits (the same number in any process), and the count of each. */

@@ -1,6 +1,6 @@
 // Promises: a report of a gateway's measurements as compact JSON and back. Whatever is not one is refused whole, field by field: counts are
 // whole and not negative, buckets ascend, names and lists are bounded. Pure.
-import { LOWEST_EXPONENT, OCTAVES, SUB_BUCKETS } from '../lib/float-buckets.ts'
+import { FIRST_BUCKET, LAST_BUCKET } from '../lib/float-buckets.ts'
 import {
   HOT_BY_REQUESTS_MAX,
   LABEL_CHARACTERS_MAX,
@@ -18,8 +18,6 @@ import {
 
 /** Hash slots, and one for each pinned key. */
 const SLOTS_MAX = 65_536
-const BUCKET_FIRST = (LOWEST_EXPONENT + 1_023) * SUB_BUCKETS
-const BUCKET_LAST = BUCKET_FIRST + OCTAVES * SUB_BUCKETS
 const CAPACITY_MAX = 65_536
 
 /** Each bucket by its distance from the one before: mostly 1, so that it is short. */
@@ -44,7 +42,7 @@ export function toMeasuredWire({ overMs, lostMs, statements, slots, holds, keys,
 
 function armWire(arm: MeasuredArm | null): unknown {
   if (arm === null) return null
-  const gaps = arm.buckets.map((bucket, i) => bucket - (i === 0 ? BUCKET_FIRST : arm.buckets[i - 1]!))
+  const gaps = arm.buckets.map((bucket, i) => bucket - (i === 0 ? FIRST_BUCKET : arm.buckets[i - 1]!))
   return [arm.requests, arm.errors, gaps, arm.counts]
 }
 
@@ -98,8 +96,8 @@ function arm(value: unknown): MeasuredArm | null {
   const read = {
     requests: count(requests),
     errors: count(errors),
-    buckets: ascending(list(gaps, BUCKET_LAST - BUCKET_FIRST + 1)),
-    counts: list(counts, BUCKET_LAST - BUCKET_FIRST + 1).map(count),
+    buckets: ascending(list(gaps, LAST_BUCKET - FIRST_BUCKET + 1)),
+    counts: list(counts, LAST_BUCKET - FIRST_BUCKET + 1).map(count),
   }
   check(read.errors <= read.requests && read.buckets.length === read.counts.length)
   check(read.counts.reduce((sum, one) => sum + one, 0) <= read.requests)
@@ -108,11 +106,11 @@ function arm(value: unknown): MeasuredArm | null {
 
 function ascending(gaps: readonly unknown[]): number[] {
   const buckets: number[] = []
-  let bucket = BUCKET_FIRST
+  let bucket = FIRST_BUCKET
   for (const [i, value] of gaps.entries()) {
     const gap = count(value)
     bucket += gap
-    check((gap > 0 || i === 0) && bucket <= BUCKET_LAST)
+    check((gap > 0 || i === 0) && bucket <= LAST_BUCKET)
     buckets.push(bucket)
   }
   return buckets

@@ -2,16 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { type ArmCounts, countsBetween, mergeCounts, NO_COUNTS, unusableBecause } from '../../src/canary/arm-counts.ts'
-import {
-  bucketOf,
-  countFrom,
-  countOf,
-  firstBucketFrom,
-  floorMs,
-  HIGHEST_BUCKET,
-  LOWEST_BUCKET,
-  latenciesOf,
-} from '../../src/canary/latencies.ts'
+import { bucketOf, countFrom, countOf, firstBucketFrom, floorMs, latenciesOf } from '../../src/canary/latencies.ts'
+import { FIRST_BUCKET, LAST_BUCKET } from '../../src/lib/float-buckets.ts'
 import { arm } from './seen.ts'
 
 const latencyMs = fc.double({ min: 0.004, max: 1e6, noNaN: true })
@@ -29,7 +21,7 @@ test('a latency is in the bucket that says so, at most 1.6 % above its floor', (
       assert.ok(floor <= ms && ms < floorMs(bucketOf(ms) + 1) && ms / floor < 1.016)
     }),
   )
-  assert.deepEqual([bucketOf(0), bucketOf(-1), bucketOf(Number.POSITIVE_INFINITY)], [LOWEST_BUCKET, LOWEST_BUCKET, HIGHEST_BUCKET])
+  assert.deepEqual([bucketOf(0), bucketOf(-1), bucketOf(Number.POSITIVE_INFINITY)], [FIRST_BUCKET, FIRST_BUCKET, LAST_BUCKET])
 })
 
 test('what counts as over a bound is over it, and only what is within its bucket of it is missed', () => {
@@ -77,7 +69,7 @@ test('counts that cannot be are named: NaN, below nothing, halves, more errors t
     { requests: 9 },
     { latencies: { buckets: good.latencies.buckets.toReversed(), counts: good.latencies.counts } },
     { latencies: { buckets: good.latencies.buckets, counts: [8, Number.NaN] } },
-    { latencies: { buckets: [LOWEST_BUCKET - 1], counts: [1] } },
+    { latencies: { buckets: [FIRST_BUCKET - 1], counts: [1] } },
     { latencies: { buckets: good.latencies.buckets, counts: [8] } },
   ]
   for (const part of bad) assert.notEqual(unusableBecause({ ...good, ...part }), null, JSON.stringify(part))

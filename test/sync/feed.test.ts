@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { LOWEST_BUCKET } from '../../src/canary/latencies.ts'
+import { FIRST_BUCKET } from '../../src/lib/float-buckets.ts'
 import type { SettledEntry } from '../../src/model/executor.ts'
 import type { MeasuredArm, MeasuredReport } from '../../src/model/measured.ts'
 import { createFeedDecoder, encodeFeedMessage, encodeSettled, FEED_ENTRIES_PER_FRAME_MAX, type FeedMessage } from '../../src/sync/feed.ts'
@@ -52,7 +52,7 @@ const amount = fc.double({ min: 0, max: 1e9, noNaN: true, noDefaultInfinity: tru
 const holds = fc.record({ commits: count, sumMs: amount, sumSquaresMs: amount, maxMs: amount })
 const arm: fc.Arbitrary<MeasuredArm> = fc
   .uniqueArray(fc.nat({ max: 1_700 }), { maxLength: 5 })
-  .map((offsets) => offsets.map((offset) => LOWEST_BUCKET + offset).sort((a, b) => a - b))
+  .map((offsets) => offsets.map((offset) => FIRST_BUCKET + offset).sort((a, b) => a - b))
   .map((buckets) => ({ requests: buckets.length + 1, errors: 1, buckets, counts: buckets.map(() => 1) }))
 const named = <T extends object, N extends string>(name: N, more: fc.Arbitrary<T>) =>
   fc
