@@ -3,6 +3,7 @@
 import { heldSlots, type RampRow } from '../app/ramp-decision.ts'
 import { kindOf } from '../app/ramp-loop.ts'
 import { isMoving, rampReasons, rampState } from '../app/ramp-standing.ts'
+import type { JudgeConfig } from '../canary/judge.ts'
 import type { HotShare, PlannedStep, RampPlan, RampSettings } from '../canary/ramp.ts'
 import { significant } from '../lib/significant.ts'
 import type { SlotId } from '../model/ids.ts'
@@ -35,6 +36,18 @@ export function slotRanges(slots: readonly SlotId[]): (readonly [SlotId, SlotId]
     else ranges.push([slot, slot])
   }
   return ranges
+}
+
+/** What the judge goes by, before anything is put at risk. */
+export function limitLines({ sloMs, errorShare, silenceMs, promotion: { bakeMs, leastRequests } }: JudgeConfig): string[] {
+  const slow =
+    sloMs === null
+      ? 'a tail longer than that of PostgreSQL, however short (`judge.sloMs` names what would do)'
+      : `more than 1 % of requests over ${duration(sloMs)}, or a tail that is over it and longer than that of PostgreSQL`
+  return [
+    `All traffic goes back by: ${slow}; more than ${percentText(errorShare)} of errors; a wrong write; ${duration(silenceMs)} without evidence.`,
+    `Each step is out for at least ${duration(bakeMs)} and ${leastRequests} requests (\`judge.promotion\`), and until it is proven to be as good.`,
+  ]
 }
 
 export function planLines(plan: RampPlan, { withSlots }: { readonly withSlots: boolean }): string[] {
@@ -160,10 +173,12 @@ function stepResult(ramp: RampRow, { adds, ...step }: PlannedStep, i: number): R
 }
 
 /** Of `--dry-run`: every slot of each step. */
-export function previewResult(plan: RampPlan): Record<string, unknown> {
+export function previewResult(plan: RampPlan, { sloMs, errorShare, silenceMs, promotion }: JudgeConfig): Record<string, unknown> {
+  const { bakeMs, leastRequests } = promotion
   return {
     basis: plan.basis,
     steps: plan.steps.map(({ adds, ...step }) => ({ ...step, adds: slotRanges(adds) })),
     hottest: plan.hottest,
+    limits: { sloMs, errorShare, silenceMs, bakeMs, leastRequests },
   }
 }

@@ -5,12 +5,22 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { RampRow } from '../../src/app/ramp-decision.ts'
+import { JUDGE_DEFAULTS } from '../../src/canary/judge.ts'
 import { planRamp } from '../../src/canary/ramp.ts'
 import { rampPlan } from '../../src/cli/ramp-plan.ts'
-import { changesOf, duration, planLines, resultOf, slotRanges, standingOf } from '../../src/cli/ramp-told.ts'
+import { changesOf, duration, limitLines, planLines, resultOf, slotRanges, standingOf } from '../../src/cli/ramp-told.ts'
 import { canaryOrder } from '../../src/flip/batches.ts'
 
 const DEFAULTS = { distanceMax: 0.1, overshootMax: 1.25, observeMs: 600_000 }
+
+test('a ramp says first what its judge goes by, and that without a bound any tail longer than PostgreSQL’s goes back', () => {
+  const { promotion, ...others } = JUDGE_DEFAULTS
+  assert.deepEqual(limitLines(JUDGE_DEFAULTS), [
+    'All traffic goes back by: a tail longer than that of PostgreSQL, however short (`judge.sloMs` names what would do); more than 0.5 % of errors; a wrong write; 1 min without evidence.',
+    'Each step is out for at least 10 min and 10000 requests (`judge.promotion`), and until it is proven to be as good.',
+  ])
+  assert.match(limitLines({ ...others, promotion, sloMs: 150 })[0]!, /: more than 1 % of requests over 150 ms, or a tail that is over it/)
+})
 
 test('a plan is steps in one word or the fields of the configuration in a file; what it leaves out is the configuration’s', () => {
   const config = { ramp: { observeMs: 5_000 } }
