@@ -239,7 +239,7 @@ async function workAsLeader(options: ControllerOptions, led: Led, signal: AbortS
       stop.signal,
     ),
     takeOrders(
-      { workspace, control, syncs, flips: parts, target: store, onFinal: () => ended.abort() },
+      { workspace, control, syncs, flips: parts, target: store, against: () => judge.judging.against(), onFinal: () => ended.abort() },
       { probe, judge, log },
       stop.signal,
     ),

@@ -109,10 +109,10 @@ function rampLine({ id, state, step, steps, percent, heldBecause, because }: Non
 
 function tellJudge({ standing, rolledBack }: Status['judge']): string[] {
   if (rolledBack !== null) {
-    const { verdict, tMs, detector, about } = rolledBack
-    return [
-      `ROLLED BACK by verdict ${verdict} at ${new Date(tMs).toISOString()}: ${detector}${about === null ? '' : ` of ${about}`}. Off until a person starts the canary again; see \`switchback judge report\`.`,
-    ]
+    const { verdict, tMs, detector, about, job } = rolledBack
+    const said = `${new Date(tMs).toISOString()}: ${detector}${about === null ? '' : ` of ${about}`}`
+    if (job === null) return [`Verdict ${verdict} at ${said}. TOO LATE: the end of the move had been announced, and nothing goes back.`]
+    return [`ROLLED BACK by verdict ${verdict} at ${said}. Off until a person starts the canary again; see \`switchback judge report\`.`]
   }
   return standing === null || standing.step === 0 ? [] : tellStanding(standing)
 }

@@ -130,7 +130,7 @@ class Leader {
       },
       cancelFlip: (flip, because) => this.#untilFree(CANCEL_DEADLINE_MS, () => this.#flip('cancel_flip($1, $2, $3)', [flip.id, because])),
       finishFlip: (flip, steps) => this.#flip('finish_flip($1, $2, $3)', [flip.id, JSON.stringify(steps)]),
-      setReadOnly: (slots, readOnly) => this.#setReadOnly(slots, readOnly),
+      setReadOnly: (slots, readOnly, signal) => this.#setReadOnly(slots, readOnly, signal),
       highestApplied: async (slots) => Number((await this.#query(HIGHEST_APPLIED, [[...slots]]))[0]!.version),
       currentWalLsn: async () => parseLsn((await this.#query('select pg_current_wal_insert_lsn()::text as lsn'))[0]!.lsn!),
       poison: async () => (await this.#query(POISON)).map(poisonOf),
@@ -233,10 +233,10 @@ class Leader {
     return this.#tenures
   }
 
-  async #setReadOnly(slots: readonly SlotId[], readOnly: boolean): Promise<Epoch> {
+  async #setReadOnly(slots: readonly SlotId[], readOnly: boolean, signal?: AbortSignal): Promise<Epoch> {
     const values = [this.#lead.token, [...slots], readOnly]
     const act = () => this.#query('select switchback.set_read_only($1, $2, $3) as epoch', values)
-    return Number((await this.#untilFree(READ_ONLY_DEADLINE_MS, act))[0]!.epoch)
+    return Number((await this.#untilFree(READ_ONLY_DEADLINE_MS, act, signal))[0]!.epoch)
   }
 
   async #beat(): Promise<void> {
