@@ -29,8 +29,8 @@ export interface MoveParts {
   readonly flips: FlipParts
   readonly slotsPerFlip: number
   readonly log: Logger
-  /** Before the first key may go to the target. */
-  arm(signal: AbortSignal): Promise<readonly string[]>
+  /** Before the first key may go to the target; `tell` what is waited for. */
+  arm(tell: (step: string) => Promise<void>, signal: AbortSignal): Promise<readonly string[]>
   /** By flip, as far as gateways have told. */
   parked(flips: readonly string[]): Promise<ReadonlyMap<string, FlipParked>>
 }
@@ -47,12 +47,12 @@ const PARKED_LOOK_MS = 10
 export async function runMoveJob(parts: MoveParts, job: Job, move: Move, signal: AbortSignal): Promise<void> {
   const { jobs, token, flips, log } = parts
   const startedMs = flips.clock.monotonicMs()
-  if (move.to === 'target') for (const note of await parts.arm(signal)) log.warn(note)
   const done: FlipDone[] = [...((job.progress as { flips?: FlipDone[] }).flips ?? [])]
   const held: { slot: SlotId; because: string }[] = []
   const slots = await movable(parts, move)
   const total = slots.length + done.reduce((sum, flip) => sum + flip.slots, 0)
   const tell = (step: string) => progress(parts, job, { flips: done, total, step })
+  if (move.to === 'target') for (const note of await parts.arm(tell, signal)) log.warn(note)
   let first: ReadOnlyFirst | null = null
   // Nothing is left to go where the way home by verdict came between: then writes are only accepted again.
   if (move.readOnlyFirst && slots.length > 0) {

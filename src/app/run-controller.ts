@@ -274,11 +274,11 @@ async function takeOrders(parts: FinalizeParts, { probe, judge, log }: OrderPart
     parked: (ids: readonly string[]) => readParked(workspace.session, ids),
     slotsPerFlip: workspace.config.controller?.slotsPerFlip ?? SLOTS_PER_FLIP,
     log,
-    async arm(armSignal: AbortSignal) {
+    async arm(tell: (step: string) => Promise<void>, armSignal: AbortSignal) {
       // A leader that has just begun has not proven it yet; without proof the flip's own check says so.
       await probe.awaitProven(PROBE_WAIT_MS, armSignal)
       await payDebts({ workspace, control, target, log }, armSignal)
-      return arm(workspace, control, flips, applierRole, armSignal)
+      return arm(workspace, control, flips, { applierRole, tell }, armSignal)
     },
     admit: (job: Job) => judge.judging.admit(job),
     finalize: (finalizeSignal: AbortSignal) => finalize(parts, finalizeSignal),

@@ -42,6 +42,7 @@ export interface PostgresLeaderControl extends LeaderControl {
 
 const ROWS_BACKOFF = { firstMs: 2, capMs: 50 }
 const READ_ONLY_DEADLINE_MS = 10_000
+const BIND_DEADLINE_MS = 10_000
 /** The cancel of a flip whose deadline has passed still gets its rows: bounded by its own time. */
 const CANCEL_DEADLINE_MS = 30_000
 const BEAT_TIMEOUT_MS = 2_000
@@ -110,7 +111,10 @@ class Leader {
         const values = [token, seen.map((s) => s.lease), seen.map((s) => s.renewals)]
         return (await this.#query('select l as lease from switchback.end_leases($1, $2, $3) l', values)).map((row) => row.lease!)
       },
-      bind: async () => Number((await this.#query('select switchback.bind($1) as epoch', [token]))[0]!.epoch),
+      bind: async () => {
+        const act = () => this.#query('select switchback.bind($1) as epoch', [token])
+        return Number((await this.#untilFree(BIND_DEADLINE_MS, act))[0]!.epoch)
+      },
       openFlips: async () => (await this.#query(OPEN_FLIPS)).map(flipOf),
       writeIntent: (flip) => this.#writeIntent(flip),
       setPhase: (flip, phase, signal) =>
@@ -129,7 +133,8 @@ class Leader {
         await this.#query('select switchback.settle_debts($1, $2, $3)', [token, debts.map((d) => d.slot), debts.map((d) => d.tenure)])
       },
       cancelFlip: (flip, because) => this.#untilFree(CANCEL_DEADLINE_MS, () => this.#flip('cancel_flip($1, $2, $3)', [flip.id, because])),
-      finishFlip: (flip, steps) => this.#flip('finish_flip($1, $2, $3)', [flip.id, JSON.stringify(steps)]),
+      finishFlip: (flip, steps) =>
+        this.#untilFree(CANCEL_DEADLINE_MS, () => this.#flip('finish_flip($1, $2, $3)', [flip.id, JSON.stringify(steps)])),
       setReadOnly: (slots, readOnly, signal) => this.#setReadOnly(slots, readOnly, signal),
       highestApplied: async (slots) => Number((await this.#query(HIGHEST_APPLIED, [[...slots]]))[0]!.version),
       currentWalLsn: async () => parseLsn((await this.#query('select pg_current_wal_insert_lsn()::text as lsn'))[0]!.lsn!),
@@ -185,7 +190,8 @@ class Leader {
   }
 
   async #writeIntent(flip: Parameters<LeaderControl['writeIntent']>[0]): Promise<FlipRecord> {
-    const record = await this.#flip('write_intent($1, $2, $3, $4)', [flip.to, [...flip.slots], Math.ceil(flip.deadlineMs)])
+    const values = [flip.to, [...flip.slots], Math.ceil(flip.deadlineMs)]
+    const record = await this.#untilFree(flip.deadlineMs, () => this.#flip('write_intent($1, $2, $3, $4)', values))
     // Read whole before anything is parked: in the pause only what is newer is read.
     await Promise.all([this.#readView(), this.#readTenures()])
     return record
@@ -303,7 +309,7 @@ select distinct l.pid, a.usename, round(extract(epoch from clock_timestamp() - a
   from pg_locks l left join pg_stat_activity a on a.pid = l.pid
  where l.locktype = 'relation' and l.granted and l.mode in ('RowShareLock', 'RowExclusiveLock', 'AccessExclusiveLock')
    and l.database = (select d.oid from pg_database d where d.datname = current_database())
-   and (l.relation = 'switchback.ownership'::regclass
+   and (l.relation in ('switchback.ownership'::regclass, 'switchback.state'::regclass)
         or l.mode = 'AccessExclusiveLock' and l.relation in (select r.relation from switchback.relations() as r(relation)))
    and l.pid is distinct from pg_backend_pid()`
 
