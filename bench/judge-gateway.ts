@@ -17,8 +17,9 @@ import { memoryStore, withEnds } from './stores.ts'
 
 const ACCOUNTS = 2_000
 const CONNECTIONS = 8
-const FULL = { slices: 20, requests: 2_000, warmUp: 10_000 }
-const QUICK = { slices: 2, requests: 100, warmUp: 200 }
+/** A slice has several reports in it, which go once a second. */
+const FULL = { slices: 20, sliceMs: 3_000, warmUpMs: 3_000 }
+const QUICK = { slices: 2, sliceMs: 300, warmUpMs: 100 }
 const SECRET = 'bench'
 const EXTENSION = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
 const READ = 'select balance from public.accounts where id = $1'
@@ -57,13 +58,13 @@ export async function judgeGateway(options: Pick<BenchOptions, 'quick' | 'say' |
       plain: await openSide({ ...task, feed: null }, defer, options.signal),
     }
     await sides.plain.fill()
-    const { slices, requests, warmUp } = options.quick ? QUICK : FULL
-    for (const side of Object.values(sides)) await side.slice(warmUp)
+    const { slices, sliceMs, warmUpMs } = options.quick ? QUICK : FULL
+    for (const side of Object.values(sides)) await side.slice(warmUpMs)
     const values: Record<keyof typeof sides, number[]> = { judged: [], plain: [] }
     for (let slice = 0; slice < slices; slice++) {
       for (const name of slice % 2 === 0 ? (['judged', 'plain'] as const) : (['plain', 'judged'] as const)) {
         options.signal.throwIfAborted()
-        values[name].push(await sides[name].slice(requests))
+        values[name].push(await sides[name].slice(sliceMs))
       }
       options.say(`slice ${slice + 1} of ${slices}: a gateway with and without the judge`)
     }
@@ -82,7 +83,7 @@ interface Side {
   /** Rows of moved keys. */
   fill(): Promise<void>
   /** Requests that the gateway answers in a second of its processor's time. */
-  slice(requests: number): Promise<number>
+  slice(forMs: number): Promise<number>
 }
 
 async function openSide(task: GatewayTask, defer: (end: () => unknown) => void, signal: AbortSignal): Promise<Side> {
@@ -112,12 +113,13 @@ async function openSide(task: GatewayTask, defer: (end: () => unknown) => void, 
         if (hashSlotOf(String(id)) % 2 === 0) await clients[0]!.query(`insert into public.accounts (id, owner) values ($1, 'bench')`, [id])
       }
     },
-    async slice(requests) {
+    async slice(forMs) {
       const before = Number(await child.ask())
-      let begun = 0
+      const untilMs = performance.now() + forMs
+      let requests = 0
       await Promise.all(
         clients.map(async (client) => {
-          while (begun++ < requests) await request(client)
+          for (; performance.now() < untilMs; requests++) await request(client)
         }),
       )
       return (requests / (Number(await child.ask()) - before)) * 1e6

@@ -55,8 +55,14 @@ export const drawSpan: Draw = (random, n, { slowness, pauses, errorShare }, harm
   }
   const hot = binomial(random, left, harm.hotShare)
   left -= hot
-  for (const ms of pausedMs) buckets.push(bucketOf(usualMs(random, slowness) + ms * random.next()))
-  for (let i = 0; i < hot; i++) buckets.push(bucketOf(hotMs(random)))
+  for (const pausedFor of pausedMs) {
+    const ms = usualMs(random, slowness) + pausedFor * random.next()
+    if (ms >= BULK_MS) buckets.push(bucketOf(ms))
+  }
+  for (let i = 0; i < hot; i++) {
+    const ms = hotMs(random)
+    if (ms >= BULK_MS) buckets.push(bucketOf(ms))
+  }
   const over = normalAbove(Math.log(BULK_MS / (MEDIAN_MS * slowness)) / SPREAD)
   const tail = binomial(random, left, over)
   for (let i = 0; i < tail; i++) {
@@ -91,12 +97,12 @@ function hotMs(random: Random): number {
 
 const tally = new Uint32Array(LAST_BUCKET + 1)
 
-/** `buckets` of the requests over the bulk, in any order; some of them may be in it. */
+/** `buckets` of the requests over the bulk, in any order. */
 function counted(random: Random, n: number, buckets: readonly number[], errorShare: number): ArmCounts {
   if (n > buckets.length) tally[BULK_BUCKET] = n - buckets.length
   let highest = BULK_BUCKET
   for (const bucket of buckets) {
-    tally[Math.max(BULK_BUCKET, bucket)]!++
+    tally[bucket]!++
     if (bucket > highest) highest = bucket
   }
   const latencies = { buckets: [] as number[], counts: [] as number[] }

@@ -6,7 +6,7 @@ import type { Answered } from '../gateway/context.ts'
 import type { Clock } from '../lib/clock.ts'
 import { Histogram } from '../lib/histogram.ts'
 import type { Owner, SlotId } from '../model/ids.ts'
-import type { AggregateKey } from '../model/key.ts'
+import { type AggregateKey, HASH_SLOTS } from '../model/key.ts'
 import {
   HOT_BY_OTHERS_MAX,
   HOT_BY_REQUESTS_MAX,
@@ -23,6 +23,8 @@ import {
 
 /** Nobody took a report for so long: all of it goes, and is told as lost. */
 export const MEASURED_KEPT_MS = 60_000
+/** Sketches are the dearest part of a report, and change slowly. */
+export const HOT_TOLD_EVERY_MS = 5_000
 /** A statement that did not run for so long makes room for others. */
 const LABEL_IDLE_MS = 600_000
 
@@ -38,6 +40,31 @@ class ArmCounter {
     this.requests = 0
     this.errors = 0
     this.latencies.clear()
+    return taken
+  }
+}
+
+/** Requests by slot: one addition a request, and a report costs what was touched. */
+class SlotCounts {
+  #counts = new Uint32Array(HASH_SLOTS)
+  #touched: SlotId[] = []
+
+  add(slot: SlotId): void {
+    if (slot >= this.#counts.length) {
+      // Slots of pinned keys are numbered from there on.
+      const wider = new Uint32Array(2 ** Math.ceil(Math.log2(slot + 1)))
+      wider.set(this.#counts)
+      this.#counts = wider
+    }
+    const before = this.#counts[slot]!
+    this.#counts[slot] = before + 1
+    if (before === 0) this.#touched.push(slot)
+  }
+
+  take(): MeasuredReport['slots'] {
+    const taken = this.#touched.map((slot) => [slot, this.#counts[slot]!] as const)
+    for (const slot of this.#touched) this.#counts[slot] = 0
+    this.#touched = []
     return taken
   }
 }
@@ -63,15 +90,17 @@ export class ArmMeter implements ContentionSink {
   /** The board's own, at hand for each statement. */
   readonly #requests: Readonly<Record<Owner, HotKeys>>
   readonly #statements = new Map<string, StatementCounter>()
-  #slots = new Map<SlotId, number>()
+  readonly #slots = new SlotCounts()
   #holds = noHolds()
   #keys = new Map<AggregateKey, KeyCounter>()
   #sinceMs: number
+  #hotDueMs: number
   #lostMs = 0
 
   constructor(clock: Clock) {
     this.#clock = clock
     this.#sinceMs = clock.monotonicMs()
+    this.#hotDueMs = this.#sinceMs
     this.#board = new HotKeyBoard({ nowMs: this.#sinceMs })
     this.#requests = { source: this.#board.of('source', 'requests'), target: this.#board.of('target', 'requests') }
   }
@@ -81,7 +110,7 @@ export class ArmMeter implements ContentionSink {
     counter.requests++
     if (failed) counter.errors++
     counter.latencies.record(ms)
-    this.#slots.set(slot, (this.#slots.get(slot) ?? 0) + 1)
+    this.#slots.add(slot)
     if (key.length > MEASURED_KEY_CHARACTERS_MAX) return
     this.#requests[arm].record(key)
     const own = this.#keys.get(key)
@@ -118,12 +147,13 @@ export class ArmMeter implements ContentionSink {
       counters.usedMs = nowMs
       return [{ label, source, target }]
     })
-    const hot = { source: this.#hot('source'), target: this.#hot('target') }
+    const hot = nowMs < this.#hotDueMs ? null : { source: this.#hot('source'), target: this.#hot('target') }
+    if (hot !== null) this.#hotDueMs = nowMs + HOT_TOLD_EVERY_MS
     const report: MeasuredReport = {
       overMs: nowMs - this.#sinceMs,
       lostMs: this.#lostMs,
       statements,
-      slots: [...this.#slots],
+      slots: this.#slots.take(),
       holds: this.#holds,
       keys: [...this.#keys].flatMap(([key, own]): MeasuredKey[] =>
         own.requests + own.holds.commits + own.retries > 0 ? [{ key, ...own }] : [],
@@ -144,14 +174,10 @@ export class ArmMeter implements ContentionSink {
     this.#lostMs = lostMs
   }
 
-  #begin(nowMs: number, hot: Readonly<Record<Owner, MeasuredHot>>): void {
+  #begin(nowMs: number, hot: MeasuredReport['hot']): void {
     this.#sinceMs = nowMs
-    this.#slots = new Map()
     this.#holds = noHolds()
-    this.#keys = new Map()
-    for (const { requests, casRetries, queueMs } of Object.values(hot)) {
-      for (const sketch of [requests, casRetries, queueMs]) for (const [key] of sketch?.keys ?? []) this.#keys.set(key, noActivity())
-    }
+    this.#keys = new Map((hot === null ? [...this.#keys.keys()] : namesIn(hot)).map((key) => [key, noActivity()]))
     if (this.#statements.size < MEASURED_LABELS_MAX - 1) return
     for (const [label, { usedMs }] of this.#statements) if (nowMs - usedMs > LABEL_IDLE_MS) this.#statements.delete(label)
   }
@@ -181,6 +207,11 @@ export class ArmMeter implements ContentionSink {
       queueMs: told('queueMs', HOT_BY_OTHERS_MAX),
     }
   }
+}
+
+function namesIn(hot: Readonly<Record<Owner, MeasuredHot>>): AggregateKey[] {
+  const sketches = Object.values(hot).flatMap(({ requests, casRetries, queueMs }) => [requests, casRetries, queueMs])
+  return sketches.flatMap((sketch) => sketch?.keys.map(([key]) => key) ?? [])
 }
 
 function noHolds(): Changing<MeasuredHolds> {

@@ -66,7 +66,7 @@ export class MeasurementBook implements Measurements {
     this.#window.add(report, nowMs)
     const seen = this.#seen(lease, nowMs)
     seen.heardMs = nowMs
-    seen.hot = report.hot
+    if (report.hot !== null) seen.hot = report.hot
   }
 
   takeSpan(): ReturnType<Measurements['takeSpan']> {

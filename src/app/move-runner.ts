@@ -35,6 +35,11 @@ export interface MoveParts {
   parked(flips: readonly string[]): Promise<ReadonlyMap<string, FlipParked>>
 }
 
+/**
+ * The judge's order goes home in one flip, since what hurts the canary hurts every key of it until its turn comes: 4,096 slots in one take
+ * about as long as three flips of 256. What is in flight, a lease that ends and a silent target may take so long of it.
+ */
+const AT_ONCE_DEADLINE_MS = 4_000
 /** A flip that was cancelled (a long transaction, a gateway that restarted) is tried again so often before the order fails. */
 const CANCELLED_TRIES_MAX = 6
 const RETRY_MS = 250
@@ -83,7 +88,8 @@ async function flipAll(parts: MoveParts, move: Move, slots: readonly SlotId[], s
     if (result.flip !== null) soFar.done.push(flipDone(result, result.flip))
   }
   try {
-    for (const batch of inBatches(slots, parts.slotsPerFlip)) {
+    const left = move.verdict === undefined ? slots : await atOnce(parts, move, slots, { tell: soFar.tell, flipped }, signal)
+    for (const batch of inBatches(left, parts.slotsPerFlip)) {
       await soFar.tell(`flipping ${batch.length} slots`)
       const result = await flipUntilDone(parts, move, batch, signal)
       flipped(result)
@@ -95,6 +101,35 @@ async function flipAll(parts: MoveParts, move: Move, slots: readonly SlotId[], s
   } finally {
     await giveUp(flips, waiting)
   }
+}
+
+/** All in one flip; where that cannot go, each batch by one try, so that what holds up one keeps no other. Returns what did not go yet. */
+async function atOnce(
+  parts: MoveParts,
+  move: Move,
+  slots: readonly SlotId[],
+  { tell, flipped }: Pick<MoveSoFar, 'tell'> & { flipped(result: FlipResult): void },
+  signal: AbortSignal,
+): Promise<readonly SlotId[]> {
+  const { flips, log } = parts
+  const flipDeadlineMs = Math.min(flips.limits.flipDeadlineMs, AT_ONCE_DEADLINE_MS)
+  const quick = { ...parts, flips: { ...flips, limits: { ...flips.limits, flipDeadlineMs } } }
+  let left: readonly SlotId[] = slots
+  for (const size of [slots.length, parts.slotsPerFlip]) {
+    const batches = inBatches(left, Math.max(1, size))
+    left = []
+    for (const batch of batches) {
+      try {
+        await tell(`flipping ${batch.length} slots`)
+        flipped(await flipUntilDone(quick, move, batch, signal, 1))
+      } catch (error) {
+        if (!hasCode(error, 'FLIP_CANCELLED', 'FLIP_NOT_READY') || signal.aborted) throw error
+        log.warn({ error: (error as Error).message, slots: batch.length }, 'these slots cannot go home together yet')
+        left = [...left, ...batch]
+      }
+    }
+  }
+  return left
 }
 
 function flipDone({ windowMs }: FlipResult, { id, to, slots }: FlipRecord): FlipDone {
@@ -123,7 +158,13 @@ async function movable(parts: MoveParts, move: Move): Promise<SlotId[]> {
 }
 
 /** Going home, slots whose rows differ stay where they are, by name, as those with poison do; the others go. */
-async function flipUntilDone(parts: MoveParts, move: Move, batch: readonly SlotId[], signal: AbortSignal): Promise<FlipResult> {
+async function flipUntilDone(
+  parts: MoveParts,
+  move: Move,
+  batch: readonly SlotId[],
+  signal: AbortSignal,
+  triesMax = CANCELLED_TRIES_MAX,
+): Promise<FlipResult> {
   let left = batch
   const held: { slot: SlotId; because: string }[] = []
   for (let tries = 1; ; tries++) {
@@ -141,7 +182,7 @@ async function flipUntilDone(parts: MoveParts, move: Move, batch: readonly SlotI
         tries = 0
         continue
       }
-      const again = hasCode(error, 'FLIP_CANCELLED', 'FLIP_NOT_READY') && tries < CANCELLED_TRIES_MAX && !signal.aborted
+      const again = hasCode(error, 'FLIP_CANCELLED', 'FLIP_NOT_READY') && tries < triesMax && !signal.aborted
       if (!again) throw error
       parts.log.warn({ error: (error as Error).message, tries }, 'the flip did not go through; tried again')
       await parts.flips.clock.sleep(RETRY_MS * tries, signal)

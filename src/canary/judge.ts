@@ -290,7 +290,11 @@ function standing({ statements, bakedMs }: JudgeState, { tMs, parity, lag }: Evi
     bakedMs,
     requests,
     levels: Object.fromEntries(counting.map(([statement, { promotion }]) => [statement, promotionLevel(promotion)])),
-    controlGone: counting.some(([, { tail }]) => tail.last?.frozen !== false),
+    control: counting.some(([, { tail }]) => tail.last === null)
+      ? 'none'
+      : counting.some(([, { tail }]) => tail.last?.frozen)
+        ? 'gone'
+        : 'compared',
     parity: parity === null ? null : { ageMs: tMs - parity.tMs, differences: parity.differences },
     lag: lag === null ? null : { ageMs: tMs - lag.tMs, ms: lag.ms },
   }

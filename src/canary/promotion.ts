@@ -15,6 +15,7 @@
 //
 // of every block whose x0 is the bound, which the requests before it decide. Promote at E >= 20 and with enough requests, the bake time, and parity and lag fresh and
 // in bounds; else hold, with each reason. Pure; the state is plain JSON.
+import { significant } from '../lib/significant.ts'
 import { coinLogRatio } from './errors.ts'
 import type { JudgedBlock } from './tail.ts'
 
@@ -91,7 +92,8 @@ export interface Standing {
   readonly requests: number
   /** By statement, those that count. */
   readonly levels: Readonly<Record<string, number>>
-  readonly controlGone: boolean
+  /** `none`: no block was compared yet. `gone`: it has too few requests now. */
+  readonly control: 'compared' | 'none' | 'gone'
   /** The last settled comparison; null: none yet. */
   readonly parity: { readonly ageMs: number; readonly differences: number } | null
   readonly lag: { readonly ageMs: number; readonly ms: number } | null
@@ -100,13 +102,14 @@ export interface Standing {
 /** Why the next step is not taken yet; empty: take it. What is not a number holds like what is missing. */
 export function promotionHolds(standing: Standing, config: PromotionConfig): string[] {
   const holds: string[] = []
-  const { bakedMs, requests, levels, controlGone, parity, lag } = standing
-  if (controlGone) holds.push('control has too few requests to compare with')
+  const { bakedMs, requests, levels, control, parity, lag } = standing
+  if (control === 'none') holds.push('nothing was compared with control yet')
+  if (control === 'gone') holds.push('control has too few requests to compare with')
   if (!(bakedMs >= config.bakeMs)) holds.push(`baked for ${seconds(bakedMs)} of ${seconds(config.bakeMs)} s`)
   if (!(requests >= config.leastRequests)) holds.push(`${requests} of ${config.leastRequests} requests seen`)
   if (Object.keys(levels).length === 0) holds.push('no statement has evidence yet')
   for (const [statement, level] of Object.entries(levels)) {
-    if (!(level >= PROMOTION_LEVEL)) holds.push(`inconclusive: evidence ${level.toPrecision(3)} of ${PROMOTION_LEVEL} for ${statement}`)
+    if (!(level >= PROMOTION_LEVEL)) holds.push(`inconclusive: evidence ${significant(level, 3)} of ${PROMOTION_LEVEL} for ${statement}`)
   }
   if (parity === null || !isFresh(parity.ageMs, config.parityFreshMs)) holds.push('parity is not fresh')
   else if (parity.differences !== 0) holds.push(`parity: ${parity.differences} differences`)

@@ -1,8 +1,10 @@
 // Promises: a ramp in sentences and as JSON: its plan with each step's blast radius, a line a change, where it stands. Pure.
+
 import { heldSlots, type RampRow } from '../app/ramp-decision.ts'
 import { kindOf } from '../app/ramp-loop.ts'
 import { isMoving, rampReasons, rampState } from '../app/ramp-standing.ts'
 import type { HotShare, PlannedStep, RampPlan, RampSettings } from '../canary/ramp.ts'
+import { significant } from '../lib/significant.ts'
 import type { SlotId } from '../model/ids.ts'
 import { HASH_SLOTS } from '../model/key.ts'
 import { bar } from './output.ts'
@@ -62,7 +64,7 @@ function hotKey({ key, share }: HotShare): string {
 }
 
 function percentText(share: number): string {
-  return `${(share * 100).toPrecision(2)} %`
+  return `${significant(share * 100, 2)} %`
 }
 
 /** What happened since the last look. `before`: null at the first. */

@@ -1,6 +1,8 @@
 // Promises: the judge's standing and a rollback's report as people read them, a sentence a line.
+
 import type { RollbackReport } from '../app/judge-report.ts'
 import type { JudgeStanding, KeyStanding, StatementStanding } from '../app/judge-standing.ts'
+import { significant } from '../lib/significant.ts'
 import type { VerdictRow } from '../store/judging.ts'
 import { tellArm, tellVerdict } from './tell-verdict.ts'
 
@@ -32,7 +34,7 @@ function tellKey({ key, act, arrivalsPerSecond, rho, growthToBlock }: KeyStandin
       ? 'how busy it keeps the target is not known'
       : `busy ${percent(rho.mean)} of the time (${percent(rho.low)} to ${percent(rho.high)})`
   const grows =
-    growthToBlock === null || growthToBlock > GROWTH_TOLD_MAX ? '' : `, saturates at ${growthToBlock.toPrecision(2)} times the load`
+    growthToBlock === null || growthToBlock > GROWTH_TOLD_MAX ? '' : `, saturates at ${significant(growthToBlock, 2)} times the load`
   return `  hot: ${key}, ${arrivalsPerSecond.toFixed(1)} a second, ${busy}${grows}${act === 'warn' || act === 'block' ? `: ${act.toUpperCase()}` : ''}`
 }
 
@@ -42,7 +44,7 @@ function percent(share: number | null): string {
 }
 
 function tellNumber(value: number): string {
-  return value >= 0.01 && value < 1e4 ? value.toPrecision(3) : value === 0 ? '0' : value.toExponential(1)
+  return value >= 0.01 ? significant(value, 3) : value === 0 ? '0' : value.toExponential(1)
 }
 
 /** One line a verdict. */
@@ -84,7 +86,7 @@ export function tellReport(row: VerdictRow, report: RollbackReport | null): stri
 function tellCompared(parity: RollbackReport['parity']): string {
   if (parity === null) return 'Parity: both stores are being compared.'
   if ('notCompared' in parity) return `Parity: not compared (${parity.notCompared}).`
-  const share = parity.share < 1 ? ` (${(parity.share * 100).toPrecision(2)} % of them all)` : ''
+  const share = parity.share < 1 ? ` (${significant(parity.share * 100, 2)} % of them all)` : ''
   return `Parity: ${parity.rowsCompared} rows compared${share}, ${parity.differences} differences, ${parity.rowsNotChecked} not checked.`
 }
 

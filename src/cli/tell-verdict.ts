@@ -1,5 +1,7 @@
 // Promises: a verdict as people read it: when, what is done, by which detector, and the numbers that it can be argued with.
+
 import type { ArmSummary, JudgeVerdict } from '../canary/verdict.ts'
+import { significant } from '../lib/significant.ts'
 
 /** Times from here on are of the calendar, in milliseconds since 1970. */
 const CALENDAR_FROM_MS = 1e11
@@ -22,7 +24,7 @@ export function tellVerdict({ tMs, act, detector, key, evidence }: JudgeVerdict,
   const when = startMs === null ? new Date(tMs).toISOString() : timeOf(tMs, startMs)
   const done = (startMs === null ? DID : WOULD)[act]
   const lines = [`${when}: ${act} by ${detector}${about === null ? '' : ` of ${about}`}: ${done}.`]
-  lines.push(`evidence ${evidence.level.toPrecision(3)} of ${evidence.threshold.toPrecision(3)}`)
+  lines.push(`evidence ${significant(evidence.level, 3)} of ${significant(evidence.threshold, 3)}`)
   const { x0Ms, blockMs, canaryOver, canaryAll, controlOver, controlAll } = evidence.numbers
   if (detector === 'tail' && x0Ms !== undefined && blockMs !== undefined) {
     const over = `${canaryOver} of ${canaryAll} requests of the canary, ${controlOver} of ${controlAll} of control`
@@ -44,5 +46,5 @@ export function tellArm({ requests, p50Ms, p99Ms }: ArmSummary): string {
 }
 
 function tellMs(ms: number | null): string {
-  return ms === null ? 'unknown' : `${ms.toPrecision(3)} ms`
+  return ms === null ? 'unknown' : `${significant(ms, 3)} ms`
 }

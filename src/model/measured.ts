@@ -13,10 +13,10 @@ export interface MeasuredReport {
   readonly slots: readonly (readonly [slot: SlotId, requests: number])[]
   /** Of all commits on the target. */
   readonly holds: MeasuredHolds
-  /** Of the keys that were hot when the time began. */
+  /** Of the keys that were told as hot last before the time began. */
   readonly keys: readonly MeasuredKey[]
-  /** The heaviest as they stand, faded by half each minute. */
-  readonly hot: Readonly<Record<Owner, MeasuredHot>>
+  /** The heaviest as they stand, faded by half each minute. Null: as they were told last; they go with a report now and then. */
+  readonly hot: Readonly<Record<Owner, MeasuredHot>> | null
 }
 
 export interface MeasuredStatement {

@@ -80,7 +80,7 @@ function report(value: unknown): MeasuredReport {
     ),
     holds: holds(list(of['holds'], 4)),
     keys: unique(list(of['keys'], MEASURED_KEYS_MAX).map(measuredKey), ({ key }) => key),
-    hot: { source: hot(record(of['hot'])['source']), target: hot(record(of['hot'])['target']) },
+    hot: of['hot'] === null ? null : arms(record(of['hot'])),
   }
 }
 
@@ -131,6 +131,10 @@ function measuredKey(value: unknown): MeasuredKey {
 function holds(value: readonly unknown[]): MeasuredHolds {
   const [commits, sumMs, sumSquaresMs, maxMs] = value
   return { commits: count(commits), sumMs: amount(sumMs), sumSquaresMs: amount(sumSquaresMs), maxMs: amount(maxMs) }
+}
+
+function arms({ source, target }: Record<string, unknown>): NonNullable<MeasuredReport['hot']> {
+  return { source: hot(source), target: hot(target) }
 }
 
 function hot(value: unknown): MeasuredHot {

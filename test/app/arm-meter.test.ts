@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ArmMeter, MEASURED_KEPT_MS } from '../../src/app/arm-meter.ts'
+import { ArmMeter, HOT_TOLD_EVERY_MS, MEASURED_KEPT_MS } from '../../src/app/arm-meter.ts'
 import { bucketOf } from '../../src/canary/latencies.ts'
-import { hashSlotOf } from '../../src/model/key.ts'
+import { HASH_SLOTS, hashSlotOf } from '../../src/model/key.ts'
 import { MEASURED_LABELS_MAX, type MeasuredReport, OTHER_STATEMENTS } from '../../src/model/measured.ts'
 import { createFeedDecoder, encodeFeedMessage } from '../../src/sync/feed.ts'
 import { answered, handClock } from './measuring.ts'
@@ -42,7 +42,7 @@ test('a report is what came since the last one, by statement and arm, and comes 
   assert.deepEqual({ statements, slots, keys }, { statements: [], slots: [], keys: [] })
 })
 
-test('a key that was hot when the time began is told by name: requests and commits of both arms, holds, lost compare-and-sets', () => {
+test('a key that was told as hot before the time began is told by name: requests and commits of both arms, holds, lost compare-and-sets', () => {
   const clock = handClock()
   const meter = new ArmMeter(clock)
   meter.statement(answered('hot'))
@@ -55,12 +55,51 @@ test('a key that was hot when the time began is told by name: requests and commi
   meter.held('cold', 5)
   meter.casLost('hot')
   meter.queued('hot', 70)
+  clock.at += HOT_TOLD_EVERY_MS
   const report = decoded(meter.take())
   const holds = { commits: 2, sumMs: 7, sumSquaresMs: 25, maxMs: 4 }
   assert.deepEqual(report.keys, [{ key: 'hot', requests: 2, commits: 2, targetCommits: 1, retries: 1, holds }])
   assert.deepEqual(report.holds, { commits: 3, sumMs: 12, sumSquaresMs: 50, maxMs: 5 })
-  assert.deepEqual(report.hot.target.queueMs?.keys, [['hot', 70, 0]])
-  assert.deepEqual(report.hot.source.queueMs, null)
+  assert.deepEqual(report.hot?.target.queueMs?.keys, [['hot', 70, 0]])
+  assert.deepEqual(report.hot?.source.queueMs, null)
+})
+
+test('sketches go with the first report and then every five seconds; their keys are told by name in each report between', () => {
+  const clock = handClock()
+  const meter = new ArmMeter(clock)
+  meter.statement(answered('hot'))
+  const told: (boolean | readonly string[])[][] = []
+  for (let second = 0; second <= 6; second++) {
+    const { hot, keys } = decoded(meter.take())
+    told.push([hot !== null, keys.map(({ key }) => key)])
+    meter.statement(answered('hot'))
+    if (second > 0) meter.statement(answered('later'))
+    clock.at += HOT_TOLD_EVERY_MS / 5
+  }
+  assert.deepEqual(told, [
+    [true, []],
+    [false, ['hot']],
+    [false, ['hot']],
+    [false, ['hot']],
+    [false, ['hot']],
+    [true, ['hot']],
+    [false, ['hot', 'later']],
+  ])
+})
+
+test('slots are counted past those of hashes too, where pinned keys are', () => {
+  const clock = handClock()
+  const meter = new ArmMeter(clock)
+  for (const slot of [HASH_SLOTS + 5, 3, HASH_SLOTS + 5, 20_000]) meter.statement({ ...answered('a'), slot })
+  assert.deepEqual(
+    new Map(meter.take().slots),
+    new Map([
+      [HASH_SLOTS + 5, 2],
+      [3, 1],
+      [20_000, 1],
+    ]),
+  )
+  assert.deepEqual(meter.take().slots, [])
 })
 
 test('statements past the limit are told as one, and one that did not run for long makes room', () => {
@@ -106,7 +145,10 @@ test('a report of 64 busy statements and full sketches stays below 256 KB', () =
       answered(`0193c2e4-7d1a-7cc3-98c4-${String(i % 2_000).padStart(12, '0')}`, { arm, label, ms: 2 ** ((i % 1_009) / 252) }),
     )
     if (i % 7 === 0) meter.queued(`0193c2e4-7d1a-7cc3-98c4-${String(i % 2_000).padStart(12, '0')}`, i / 7)
-    if (i === 100_000) meter.take()
+    if (i === 100_000) {
+      meter.take()
+      clock.at += HOT_TOLD_EVERY_MS
+    }
   }
   const report = meter.take()
   assert.ok(report.statements.length === 64 && report.keys.length >= 100)

@@ -146,7 +146,8 @@ test('a report that is none ends its connection and reaches no book', async () =
         target: { requests: null, casRetries: null, queueMs: null },
       },
     },
-    'no sketches': { hot: null },
+    'sketches of one arm': { hot: { source: { requests: null, casRetries: null, queueMs: null } } },
+    'sketches of no arm': { hot: [] },
   }
   const tell = async (body: unknown) => {
     const socket = connect(at.port, '127.0.0.1')

@@ -65,7 +65,8 @@ test('a normal quantile is the inverse of the tail, on both sides and in the mid
 })
 
 test('a span drawn at once is one drawn request by request', () => {
-  const { leastChance } = sameness(7, 400, { canary: 50, control: 950 }, 2, new AbortController().signal)
+  // Of 4,000 spans: with a tenth of that, requests that a pause leaves below 30 ms, told in other buckets, were not seen to differ.
+  const { leastChance } = sameness(20_001, 4_000, { canary: 50, control: 950 }, 2, new AbortController().signal)
   assert.ok(leastChance >= 0.001, String(leastChance))
 })
 

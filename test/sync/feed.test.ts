@@ -76,7 +76,7 @@ const report: fc.Arbitrary<MeasuredReport> = fc.record({
   slots: fc.uniqueArray(fc.nat({ max: 4_095 }), { maxLength: 5 }).map((slots) => slots.map((slot) => [slot, slot + 1] as const)),
   holds,
   keys: named('key', fc.record({ requests: count, commits: count, targetCommits: count, retries: count, holds })),
-  hot: fc.record({ source: hot, target: hot }),
+  hot: fc.option(fc.record({ source: hot, target: hot }), { nil: null }),
 })
 const message: fc.Arbitrary<FeedMessage> = fc.oneof(
   fc.record({ type: fc.constant('measured' as const), report }),
