@@ -155,6 +155,7 @@ export class Judging implements LiveJudge {
         config: this.#config,
         keys: this.#evidence.keys,
         keyName: this.#parts.sources.keyName,
+        lost: this.#parts.sources.measurements.lost(),
       })
       for (const verdict of judged.verdicts) this.#found(verdict)
     } catch (error) {

@@ -8,7 +8,7 @@ import { hasCode } from '../model/errors.ts'
 import { type CommandContext, command, handled } from './command.ts'
 import { parkedSentence } from './move.ts'
 import type { ExitCode } from './output.ts'
-import { tellStanding } from './tell-judge.ts'
+import { tellLost, tellStanding } from './tell-judge.ts'
 
 const WATCH_MS = 1_000
 
@@ -76,6 +76,7 @@ function tellStatus(status: Status): string[] {
           `Forward sync: ${backfill.because === null ? `${text(syncs['forwardLagMs'])} ms behind` : `STOPPED, ${backfill.because}`}. Reverse sync: ${text(syncs['reverseLagMs'])} ms behind, ${text(syncs['reverseUnsettled'])} entries not settled.`,
         ]),
     ...tellJudge(status.judge),
+    ...(status.judge.standing?.lost ?? []).map(tellLost),
     ...status.jobs.map((job) => `Job ${job.id}: ${job.order}, ${job.state}.`),
     ...(status.ramp === null ? [] : [rampLine(status.ramp)]),
     ...status.openFlips.map((flip) => `Flip ${flip.id} to the ${flip.to}: ${flip.state}, ${flip.slots} slots.`),

@@ -24,6 +24,11 @@ export function tellStanding(standing: JudgeStanding): string[] {
   ]
 }
 
+/** Gaps in what the judge knows, whether a canary is out or not: `canary run` plans by it. */
+export function tellLost({ gateway, lostMs, lastMs }: JudgeStanding['lost'][number]): string {
+  return `Measurements: of gateway ${gateway}, ${(lostMs / 1_000).toFixed(1)} s were lost in the last hour (last at ${new Date(lastMs).toISOString()}).`
+}
+
 function tellStatement({ statement, canary, control }: StatementStanding): string {
   return `  ${statement}, since the step began: canary ${tellArm(canary)}; control ${tellArm(control)}`
 }

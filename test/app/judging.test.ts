@@ -6,11 +6,12 @@ import { pino } from 'pino'
 import { judgeSettings } from '../../src/app/judge-settings.ts'
 import { type Judging, openJudging } from '../../src/app/judging.ts'
 import type { Measurements } from '../../src/app/judging-parts.ts'
+import type { LostMeasurements } from '../../src/app/lost-reports.ts'
 import type { Arms } from '../../src/canary/arm-counts.ts'
 import { pseudonyms } from '../../src/canary/hot-keys.ts'
 import { recheck } from '../../src/canary/recording.ts'
 import type { KeySaturation } from '../../src/canary/saturation.ts'
-import { tellReport, tellRow } from '../../src/cli/tell-judge.ts'
+import { tellLost, tellReport, tellRow } from '../../src/cli/tell-judge.ts'
 import type { JudgeOptions } from '../../src/model/migration.ts'
 import { announceEnd } from '../../src/store/final.ts'
 import { createJobs, type JobArguments } from '../../src/store/jobs.ts'
@@ -33,6 +34,7 @@ interface Known {
   step: number
   saturation: readonly KeySaturation[]
   wrongWrites: number
+  lost: readonly LostMeasurements[]
 }
 
 interface Bench {
@@ -59,7 +61,7 @@ async function withJudge(work: (bench: Bench) => Promise<void>): Promise<void> {
   await using world = await controlWorld()
   const session = await openSession({ connect: controlConnector({ connectionString: world.db.url }), applicationName: 'test' })
   const clock = new VirtualClock(1_800_000_000_000)
-  const known: Known = { statements: { deposit: WELL }, step: 41, saturation: [], wrongWrites: 0 }
+  const known: Known = { statements: { deposit: WELL }, step: 41, saturation: [], wrongWrites: 0, lost: [] }
   const told: string[] = []
   const log = pino({ level: 'info' }, { write: (line: string) => told.push(line) })
   const running: (() => Promise<void>)[] = []
@@ -102,6 +104,7 @@ async function withJudge(work: (bench: Bench) => Promise<void>): Promise<void> {
 function measurementsOf(known: Known): Measurements {
   return {
     takeSpan: () => ({ statements: known.statements, silent: known.statements === null ? ['gateway 1'] : [] }),
+    lost: () => known.lost,
     profile: () => ({ slots: [], keys: [] }) as never,
     hotKeys: () => ({ source: {}, target: {} }) as never,
     saturation: () => known.saturation,
@@ -212,6 +215,19 @@ test('while PostgreSQL refuses the order the verdict waits, whole, and nothing o
     }, 'it is recorded')
     assert.equal((await listVerdicts(session, 10)).length, 1)
     assert.equal((await createJobs(session).open()).length, 1)
+  }))
+
+test('what gateways measured and nobody heard is in what the judge says of itself, with or without a canary (INV-11)', () =>
+  withJudge(async ({ known, lead }) => {
+    const lost = [{ gateway: 'gateway 1', lostMs: 61_500, lastMs: 1_800_000_000_000 }]
+    Object.assign(known, { step: 0, lost })
+    const led = await lead()
+    await led.seconds(1)
+    assert.deepEqual(led.judging.standing()!.lost, lost)
+    assert.equal(
+      tellLost(lost[0]!),
+      'Measurements: of gateway gateway 1, 61.5 s were lost in the last hour (last at 2027-01-15T08:00:00.000Z).',
+    )
   }))
 
 test('a new leader goes on from the evidence of the old one, and does not act on its verdict again (faults.md 4)', () =>
