@@ -5,24 +5,26 @@ import type { Logger } from 'pino'
 import { systemClock } from '../lib/clock.ts'
 import { hasCode, SwitchbackError } from '../model/errors.ts'
 import type { Job, Jobs } from '../store/jobs.ts'
+import { lookOrWait, type Waits } from './look-or-wait.ts'
 import { type MoveParts, runMoveJob } from './move-runner.ts'
 import { setReadOnly } from './read-only.ts'
 
 export interface JobLoopParts extends MoveParts {
   finalize(signal: AbortSignal): Promise<Readonly<Record<string, unknown>>>
+  /** Resolves when an order may have been placed. */
+  readonly nextOrder: Waits['nextOrder']
   /** Whether the judge lets it be carried out. @throws CANARY_ROLLED_BACK */
   admit(job: Job): Promise<void>
 }
 
-const LOOK_MS = 50
 const STOPPED_LOOK_MS = 100
 
 /** Runs until the signal aborts; rejects with what ends the lead. */
 export async function runJobs(parts: JobLoopParts, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
-    const [job] = await parts.jobs.open()
-    if (job === undefined) await systemClock.sleep(LOOK_MS, signal)
-    else if (!signal.aborted) await runJob(parts, job, signal)
+    const waits = { clock: systemClock, nextOrder: parts.nextOrder }
+    const job = await lookOrWait(async () => (await parts.jobs.open())[0] ?? null, waits, signal)
+    if (job !== null && !signal.aborted) await runJob(parts, job, signal)
   }
 }
 

@@ -5,6 +5,7 @@ import type { Logger } from 'pino'
 import { resumeFlips } from '../flip/run-flip.ts'
 import { systemClock } from '../lib/clock.ts'
 import { inTime, LATE } from '../lib/in-time.ts'
+import { Signal } from '../lib/latch.ts'
 import { systemRandom } from '../lib/prng.ts'
 import { hasCode, SwitchbackError } from '../model/errors.ts'
 import type { Mapping } from '../model/mapping.ts'
@@ -267,7 +268,10 @@ async function takeOrders(parts: FinalizeParts, { probe, judge, log }: OrderPart
   for (const flip of await resumeFlips(flips, signal))
     log.info({ flip: flip.id, state: flip.state }, 'a flip that was left open is settled')
   const applierRole = applierRoleOf(workspace.config.migration)
+  const placed = new Signal()
+  const off = control.onOrder(() => placed.notify())
   const orders = {
+    nextOrder: (wait: AbortSignal) => placed.next(wait),
     jobs: createJobs(workspace.session),
     token: control.token,
     flips,
@@ -283,7 +287,11 @@ async function takeOrders(parts: FinalizeParts, { probe, judge, log }: OrderPart
     admit: (job: Job) => judge.judging.admit(job),
     finalize: (finalizeSignal: AbortSignal) => finalize(parts, finalizeSignal),
   }
-  await runJobs(orders, signal)
+  try {
+    await runJobs(orders, signal)
+  } finally {
+    off()
+  }
 }
 
 /** An older leader's applier holds the origin until its backend has ended. */

@@ -38,6 +38,7 @@ export interface Job {
   readonly result: Readonly<Record<string, unknown>> | null
 }
 
+/** Wakes the leader: an order or a ramp was placed, or has changed; the payload is the order, or 'ramp'. */
 export const JOB_CHANNEL = 'switchback_job'
 
 const COLUMNS = 'id, arguments, state, progress, result'

@@ -10,6 +10,7 @@ import { type Epoch, NO_LSN, parseLsn, type SlotId } from '../model/ids.ts'
 import type { AggregateKey } from '../model/key.ts'
 import type { RoutingView } from '../model/ownership.ts'
 import { Tenures } from '../model/tenures.ts'
+import { JOB_CHANNEL } from './jobs.ts'
 import { BEAT_MS, type Lead, type LeadershipOptions, leaderApplicationName, takeToken } from './leadership.ts'
 import { LEASE_CHANNEL } from './schema-functions.ts'
 import { isLockRefusal, openSession, type Session, type TextRow } from './session.ts'
@@ -27,6 +28,8 @@ export interface LeaderOptions extends LeadershipOptions {
 export interface PostgresLeaderControl extends LeaderControl {
   /** Calls back when a lease row may have changed. */
   onLeaseChange(call: () => void): () => void
+  /** Calls back when an order or a ramp may have been placed, or have changed. A hint: who waits for it also looks by itself. */
+  onOrder(call: () => void): () => void
   /** Whether the mapped tables are as planned. */
   catalogUnchanged(): Promise<boolean>
   /** Makes a key a slot of its own; counts when every lease has acked the new epoch or is over. */
@@ -63,7 +66,8 @@ class Leader {
   readonly #lead: Lead
   readonly #clock: Clock
   readonly #random: Random
-  readonly #listeners = new Set<() => void>()
+  readonly #leaseListeners = new Set<() => void>()
+  readonly #orderListeners = new Set<() => void>()
   readonly #stop = new AbortController()
   #session: Session | null = null
   #lost: Error | null = null
@@ -86,9 +90,11 @@ class Leader {
       this.#session = await openSession({
         connect: this.#options.connect,
         applicationName: leaderApplicationName(token, 'control'),
-        listen: [LEASE_CHANNEL],
-        onWake: () => {
-          for (const call of this.#listeners) call()
+        listen: [LEASE_CHANNEL, JOB_CHANNEL],
+        onWake: (channel) => {
+          // Without a channel: connected again, and some may have been missed.
+          if (channel !== JOB_CHANNEL) for (const call of this.#leaseListeners) call()
+          if (channel !== LEASE_CHANNEL) for (const call of this.#orderListeners) call()
         },
         clock: this.#clock,
         random: this.#random,
@@ -141,8 +147,12 @@ class Leader {
       poison: async () => (await this.#query(POISON)).map(poisonOf),
       close: () => this.#close(),
       onLeaseChange: (call) => {
-        this.#listeners.add(call)
-        return () => this.#listeners.delete(call)
+        this.#leaseListeners.add(call)
+        return () => this.#leaseListeners.delete(call)
+      },
+      onOrder: (call) => {
+        this.#orderListeners.add(call)
+        return () => this.#orderListeners.delete(call)
       },
       catalogUnchanged: async () => (await this.#query(CATALOG_UNCHANGED))[0]!.same === 't',
       splitPin: async (key) => {
