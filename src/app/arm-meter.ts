@@ -93,13 +93,15 @@ export class ArmMeter implements ContentionSink {
   readonly #slots = new SlotCounts()
   #holds = noHolds()
   #keys = new Map<AggregateKey, KeyCounter>()
+  readonly #beganMs: number
   #sinceMs: number
   #hotDueMs: number
   #lostMs = 0
 
   constructor(clock: Clock) {
     this.#clock = clock
-    this.#sinceMs = clock.monotonicMs()
+    this.#beganMs = clock.monotonicMs()
+    this.#sinceMs = this.#beganMs
     this.#hotDueMs = this.#sinceMs
     this.#board = new HotKeyBoard({ nowMs: this.#sinceMs })
     this.#requests = { source: this.#board.of('source', 'requests'), target: this.#board.of('target', 'requests') }
@@ -151,6 +153,7 @@ export class ArmMeter implements ContentionSink {
     if (hot !== null) this.#hotDueMs = nowMs + HOT_TOLD_EVERY_MS
     const report: MeasuredReport = {
       overMs: nowMs - this.#sinceMs,
+      fromMs: this.#sinceMs - this.#beganMs,
       lostMs: this.#lostMs,
       statements,
       slots: this.#slots.take(),

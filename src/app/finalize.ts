@@ -1,5 +1,5 @@
-// Promises: the one-way door (protocols.md, The ends): checks that every slot is steady on the target, without poison, frozen slot or
-// open flip; drains; has every gateway stop sending outbox entries, at an epoch that all have acked; drains again, as a flip does,
+// Promises: the one-way door (protocols.md, The ends): checks that every slot is steady on the target, without poison, frozen slot, open
+// flip or a word of the judge against it; drains; has every gateway stop sending outbox entries, at an epoch that all have acked; drains again, as a flip does,
 //  so that what a dead gateway left half applied is finished first (faults.md 73); makes the guard an unconditional refusal (65);
 // then drops slot and outboxes. Each part may be done again after a crash; from the guard on there is no way back.
 
@@ -12,7 +12,7 @@ import { bucketOf } from '../model/head.ts'
 import type { SlotId } from '../model/ids.ts'
 import type { Target } from '../model/target.ts'
 import { guardFinal } from '../source/guard.ts'
-import { announceEnd } from '../store/final.ts'
+import { announceEnd, isEnding } from '../store/final.ts'
 import { createJobs } from '../store/jobs.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
 import { createRamps } from '../store/ramps.ts'
@@ -30,6 +30,8 @@ export interface FinalizeParts {
   readonly flips: FlipParts
   readonly syncs: Syncs
   readonly target: Target
+  /** What the judge has against the canary, a sentence each. */
+  against(): readonly string[]
   /** Ends what else the leader runs for the way back. */
   readonly onFinal: () => void
 }
@@ -44,7 +46,10 @@ export async function finalize(parts: FinalizeParts, signal: AbortSignal): Promi
   const slots = [...(await control.view()).rows()].map((row) => row.slot)
   // Once before anything is changed: what cannot be drained now is a reason not to begin.
   await drainAll(syncs, slots, await control.leases(), 'FINALIZE_NOT_READY', signal)
-  // The point of no return: from here on it can only be completed, by this job, its successor's leader or another finalize.
+  // Not behind whoever stopped it meanwhile, as a verdict does.
+  if (signal.aborted) throw new SwitchbackError('FINALIZE_NOT_READY', { checks: ['The order was held.'] })
+  // The point of no return: from here on it can only be completed, by this job, its successor's leader or another finalize. A verdict that
+  // was recorded until now is seen there, and nothing ends.
   await allAcked(parts, signal)
   const leases = await allAcked(parts, signal)
   const drained = await drainAll(syncs, slots, leases, 'FINALIZE_INCOMPLETE', signal)
@@ -91,13 +96,14 @@ async function allAcked({ workspace, control, flips }: FinalizeParts, signal: Ab
   return leases
 }
 
-async function checkReady({ control, workspace }: FinalizeParts): Promise<void> {
-  const [view, poison, flips, debts, frozen] = await Promise.all([
+async function checkReady({ control, workspace, against }: FinalizeParts): Promise<void> {
+  const [view, poison, flips, debts, frozen, ending] = await Promise.all([
     control.view(),
     control.poison(),
     control.openFlips(),
     control.debts(),
     frozenSlots(workspace.session),
+    isEnding(workspace.session),
   ])
   const elsewhere = [...view.rows()].filter((row) => row.owner !== 'target' || row.phase !== 'steady')
   const checks = [
@@ -106,6 +112,8 @@ async function checkReady({ control, workspace }: FinalizeParts): Promise<void> 
     ...frozen.map(({ slot, lsn }) => `Slot ${slot} is frozen: PostgreSQL took a write to it at ${lsn} while the target owned it.`),
     ...flips.map((flip) => `Flip ${flip.id} is open.`),
     ...debtSentences(debts).map((debt) => `A debt is open: ${debt}.`),
+    // Past the point of no return it is completed, whatever the judge says.
+    ...(ending ? [] : against()),
   ]
   if (checks.length > 0) throw new SwitchbackError('FINALIZE_NOT_READY', { checks })
 }

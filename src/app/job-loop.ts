@@ -1,40 +1,45 @@
-// Promises: the leader takes orders one after the other, as they come. A rollback does not wait behind a move to the target: that one
-// has been held, and its flip is cancelled or completed first.
+// Promises: the leader takes orders one after the other, as they come, but the order of a verdict first. It waits behind none: a move to the
+// target has been held, and so has a finalize that had not announced the end; any other order under way stops before its next flip and is
+// taken up again after the way home. A flip under way is cancelled or completed first (INV-7).
 import type { Logger } from 'pino'
 import { systemClock } from '../lib/clock.ts'
 import { hasCode, SwitchbackError } from '../model/errors.ts'
 import type { Job, Jobs } from '../store/jobs.ts'
+import { lookOrWait, type Waits } from './look-or-wait.ts'
 import { type MoveParts, runMoveJob } from './move-runner.ts'
 import { setReadOnly } from './read-only.ts'
 
 export interface JobLoopParts extends MoveParts {
   finalize(signal: AbortSignal): Promise<Readonly<Record<string, unknown>>>
+  /** Resolves when an order may have been placed. */
+  readonly nextOrder: Waits['nextOrder']
   /** Whether the judge lets it be carried out. @throws CANARY_ROLLED_BACK */
   admit(job: Job): Promise<void>
 }
 
-const LOOK_MS = 50
-const HELD_LOOK_MS = 100
+const STOPPED_LOOK_MS = 100
 
 /** Runs until the signal aborts; rejects with what ends the lead. */
 export async function runJobs(parts: JobLoopParts, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
-    const [job] = await parts.jobs.open()
-    if (job === undefined) await systemClock.sleep(LOOK_MS, signal)
-    else if (!signal.aborted) await runJob(parts, job, signal)
+    const waits = { clock: systemClock, nextOrder: parts.nextOrder }
+    const job = await lookOrWait(async () => (await parts.jobs.open())[0] ?? null, waits, signal)
+    if (job !== null && !signal.aborted) await runJob(parts, job, signal)
   }
 }
 
 async function runJob(parts: JobLoopParts, job: Job, signal: AbortSignal): Promise<void> {
   const { jobs, token, log } = parts
   log.info({ job: job.id, order: job.arguments.kind }, 'an order is taken up')
-  const held = watchHeld(jobs, job, signal, log)
+  const stopping = watchStopped(jobs, job, signal, log)
   try {
     await jobs.begin(job.id, token)
-    await carryOut(parts, job, held.signal)
+    await carryOut(parts, job, stopping.signal)
+    await tellBehind(parts, job, stopping.behind())
   } catch (error) {
     if (hasCode(error, 'TOKEN_STALE', 'CONTROL_UNREACHABLE', 'FLIP_UNROUTED')) throw error
-    if (hasCode(error, 'JOB_OVER') || held.signal.aborted) return
+    if (hasCode(error, 'JOB_OVER')) return
+    if (stopping.signal.aborted) return await tellBehind(parts, job, stopping.behind())
     const because =
       error instanceof SwitchbackError ? `${error.message} ${error.remedy}` : error instanceof Error ? error.message : String(error)
     log.error({ job: job.id, because }, 'an order failed')
@@ -42,8 +47,19 @@ async function runJob(parts: JobLoopParts, job: Job, signal: AbortSignal): Promi
       if (!hasCode(end, 'JOB_OVER')) throw end
     })
   } finally {
-    await held.stop()
+    await stopping.stop()
   }
+}
+
+/** To whoever follows it: it is not over. */
+async function tellBehind({ jobs, token }: JobLoopParts, { id }: Job, home: number | null): Promise<void> {
+  if (home === null) return
+  const { state, progress } = await jobs.read(id)
+  if (state !== 'running') return
+  const step = `the judge turned the traffic back: order ${home} goes first, then this one goes on`
+  await jobs.progress(id, token, { slotsDone: 0, slotsTotal: 0, ...progress, step }).catch((over: unknown) => {
+    if (!hasCode(over, 'JOB_OVER')) throw over
+  })
 }
 
 async function carryOut(parts: JobLoopParts, job: Job, signal: AbortSignal): Promise<void> {
@@ -61,25 +77,38 @@ async function carryOut(parts: JobLoopParts, job: Job, signal: AbortSignal): Pro
   return jobs.end(job.id, token, 'done', await parts.finalize(signal))
 }
 
-/** Aborts when somebody holds the order. */
-function watchHeld(jobs: Jobs, job: Job, signal: AbortSignal, log: Logger): { readonly signal: AbortSignal; stop(): Promise<void> } {
+interface Stopping {
+  readonly signal: AbortSignal
+  /** The order of a verdict that goes first; null: none does. */
+  behind(): number | null
+  stop(): Promise<void>
+}
+
+/** Aborts when somebody holds the order, or the order of a verdict goes first. */
+function watchStopped(jobs: Jobs, job: Job, signal: AbortSignal, log: Logger): Stopping {
   const stop = new AbortController()
   const end = new AbortController()
+  let behind: number | null = null
   const onAbort = () => stop.abort()
   signal.addEventListener('abort', onAbort, { once: true })
   if (signal.aborted) onAbort()
   const watching = (async () => {
     while (!end.signal.aborted && !stop.signal.aborted) {
-      const now = await jobs.read(job.id).catch(() => null)
-      if (now?.state === 'held') {
-        log.info({ job: job.id }, 'the order is held')
+      const stopped = await jobs.stopped(job.id).catch(() => null)
+      if (stopped !== null && !end.signal.aborted) {
+        if (stopped === 'held') log.info({ job: job.id }, 'the order is held')
+        else {
+          behind = stopped.behind
+          log.warn({ job: job.id, behind }, 'the order stops: the way home by verdict goes first')
+        }
         stop.abort()
       }
-      await systemClock.sleep(HELD_LOOK_MS, end.signal)
+      await systemClock.sleep(STOPPED_LOOK_MS, end.signal)
     }
   })()
   return {
     signal: stop.signal,
+    behind: () => behind,
     async stop() {
       end.abort()
       await watching

@@ -50,6 +50,8 @@ export async function watchAftermath(parts: AftermathParts, signal: AbortSignal)
   }
 }
 
+const TOO_LATE = 'the end of the move on the target had been announced before the verdict: nothing goes back from there'
+
 class Aftermath {
   readonly #parts: AftermathParts
   /** By verdict: when the next order may be given. */
@@ -111,7 +113,8 @@ class Aftermath {
       else log.info({ verdict: row.id, verdictToOffMs: facts.lastOff?.afterVerdictMs }, 'the traffic is off the canary')
     }
     if (again) return
-    const parity = await this.#compared(signal)
+    // Past the end of the move no leader may be there to compare: what is known is the whole of it.
+    const parity = row.job === null ? { notCompared: TOO_LATE } : await this.#compared(signal)
     // The next leader compares.
     if (signal.aborted) return
     await save(parity, true)
@@ -164,7 +167,7 @@ async function homeFacts(session: Session, { id }: VerdictRow, job: Job | null):
     flips.map((row) => row.id!),
   )
   const held = (job?.result?.['held'] ?? []) as readonly { readonly slot: number; readonly because: string }[]
-  const failed = job?.state === 'failed' ? [String(job.result?.['because'])] : []
+  const failed = job === null ? [TOO_LATE] : job.state === 'failed' ? [String(job.result?.['because'])] : []
   return {
     flips: flips.map((row) => ({ id: row.id!, slots: Number(row['n']), state: row.state!, parked: parked.get(row.id!) ?? null })),
     left: Number(counts!['left']),

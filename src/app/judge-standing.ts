@@ -4,6 +4,7 @@ import { type Evidence, type JudgeConfig, type Judgement, type Saturation, thres
 import type { KeySaturation } from '../canary/saturation.ts'
 import { armsOf, type Level } from '../canary/statement.ts'
 import type { ArmSummary } from '../canary/verdict.ts'
+import type { LostMeasurements } from './lost-reports.ts'
 
 export interface JudgeStanding {
   /** Slots that the target owns. */
@@ -18,6 +19,8 @@ export interface JudgeStanding {
   readonly statements: readonly StatementStanding[]
   readonly hotKeys: readonly KeyStanding[]
   readonly saturation: readonly Saturation[]
+  /** What gateways measured and the leader never heard, of the last hour: gaps in the evidence. */
+  readonly lost: readonly LostMeasurements[]
   readonly rolledBack: { readonly tMs: number; readonly detector: string } | null
 }
 
@@ -38,6 +41,7 @@ export interface KeyStanding {
 const LEVELS_MOST = 16
 const STATEMENTS_MOST = 16
 const KEYS_MOST = 10
+const LOST_MOST = 16
 
 export function standingOf(
   { state, promote, holds, levels }: Judgement,
@@ -47,6 +51,7 @@ export function standingOf(
     /** Hottest first. */
     readonly keys: readonly KeySaturation[]
     keyName(key: string): string
+    readonly lost: readonly LostMeasurements[]
   },
 ): JudgeStanding {
   const statements = Object.entries(state.statements).map(([statement, one]): StatementStanding => ({ statement, ...armsOf(one) }))
@@ -67,6 +72,7 @@ export function standingOf(
       growthToBlock,
     })),
     saturation: evidence.saturation,
+    lost: by.lost.slice(0, LOST_MOST),
     rolledBack: state.rolledBack === null ? null : { tMs: state.rolledBack.tMs, detector: state.rolledBack.detector },
   }
 }

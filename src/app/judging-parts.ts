@@ -6,6 +6,7 @@ import type { TrafficProfile } from '../canary/ramp.ts'
 import type { KeySaturation } from '../canary/saturation.ts'
 import type { JudgeVerdict } from '../canary/verdict.ts'
 import type { Owner } from '../model/ids.ts'
+import type { LostMeasurements } from './lost-reports.ts'
 
 /** The leader's book of what all gateways told over the feed. */
 export interface Measurements {
@@ -15,6 +16,8 @@ export interface Measurements {
    * monotonic clock.
    */
   takeSpan(nowMs: number): { readonly statements: Readonly<Record<string, Arms>> | null; readonly silent: readonly string[] }
+  /** What gateways measured and this leader never heard, of the last hour. */
+  lost(): readonly LostMeasurements[]
   /** Requests of the last minutes by slot and hottest key, both arms: what a ramp is planned by. */
   profile(): TrafficProfile
   hotKeys(): Readonly<Record<Owner, Readonly<Record<HotKeyWeight, readonly HotKey[]>>>>

@@ -12,6 +12,7 @@ import { Turns } from '../lib/turns.ts'
 import { hasCode, SwitchbackError } from '../model/errors.ts'
 import type { Job } from '../store/jobs.ts'
 import type { JudgeStore, RolledBack } from '../store/judging.ts'
+import { againstCanary } from './judge-against.ts'
 import { EvidenceMaker, type EvidenceSources } from './judge-evidence.ts'
 import type { JudgeSettings } from './judge-settings.ts'
 import { type JudgeStanding, standingOf } from './judge-standing.ts'
@@ -76,6 +77,11 @@ export class Judging implements LiveJudge {
     const { rolledBack, step } = this.#state
     const holds = judged === null ? [this.#parts.settings.enabled ? 'nothing has been judged yet' : OFF] : judged.holds
     return { step, promote: judged?.promote ?? false, holds, rolledBack, saturation: this.#standing?.saturation ?? [] }
+  }
+
+  /** What speaks against the canary now, a sentence each. */
+  against(): readonly string[] {
+    return againstCanary(this.#judgement, { enabled: this.#parts.settings.enabled, rolledBack: this.#state.rolledBack })
   }
 
   /** The rollback that stands, once it is recorded. */
@@ -149,6 +155,7 @@ export class Judging implements LiveJudge {
         config: this.#config,
         keys: this.#evidence.keys,
         keyName: this.#parts.sources.keyName,
+        lost: this.#parts.sources.measurements.lost(),
       })
       for (const verdict of judged.verdicts) this.#found(verdict)
     } catch (error) {
@@ -214,7 +221,9 @@ export class Judging implements LiveJudge {
       this.#pending.shift()
       if (verdict.act !== 'rollback' || id === null) continue
       this.#rolledBack = { id, verdict, job }
-      log.warn({ verdict: id, job, held }, 'the verdict is recorded, and the order to go back placed')
+      if (job === null)
+        log.error({ verdict: id }, 'the verdict is recorded; the end of the move was announced before, so nothing goes back')
+      else log.warn({ verdict: id, job, held }, 'the verdict is recorded, and the order to go back placed')
     }
   }
 

@@ -2,6 +2,7 @@
 import type { Logger } from 'pino'
 import type { RampPlan, RampSettings } from '../canary/ramp.ts'
 import { systemClock } from '../lib/clock.ts'
+import { Signal } from '../lib/latch.ts'
 import { createJobs } from '../store/jobs.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
 import { createRamps } from '../store/ramps.ts'
@@ -25,6 +26,8 @@ export async function runLeaderRamps(options: LeaderRampsOptions, signal: AbortS
   const { workspace, control, measurements, judge, keyName: nameOf, log } = options
   const { session } = workspace
   const { token } = control
+  const placed = new Signal()
+  const off = control.onOrder(() => placed.notify())
   const ramps = {
     ramps: createRamps<RampSettings, RampPlan>(session),
     jobs: createJobs(session),
@@ -33,9 +36,14 @@ export async function runLeaderRamps(options: LeaderRampsOptions, signal: AbortS
     log,
     judge,
     measurements,
+    nextOrder: (wait: AbortSignal) => placed.next(wait),
     view: () => control.view(),
     frozen: async () => (await frozenSlots(session)).map(({ slot }) => slot),
     nameOf,
   }
-  await Promise.all([runRamps(ramps, signal), tellTraffic({ session, token, clock: systemClock, measurements, nameOf }, signal)])
+  try {
+    await Promise.all([runRamps(ramps, signal), tellTraffic({ session, token, clock: systemClock, measurements, nameOf }, signal)])
+  } finally {
+    off()
+  }
 }

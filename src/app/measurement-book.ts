@@ -19,6 +19,7 @@ import {
 } from '../model/measured.ts'
 import type { Measurements } from './judging-parts.ts'
 import { KeyWindow } from './key-window.ts'
+import { type LostMeasurements, LostReports } from './lost-reports.ts'
 
 export interface MeasurementBookOptions {
   /** As they were read last. */
@@ -53,6 +54,7 @@ export class MeasurementBook implements Measurements {
   readonly #leases = new Map<LeaseId, LeaseSeen>()
   #span = new Map<string, Arms>()
   readonly #window: KeyWindow
+  readonly #lost = new LostReports()
 
   constructor(options: MeasurementBookOptions) {
     this.#options = options
@@ -61,12 +63,19 @@ export class MeasurementBook implements Measurements {
 
   /** Of the gateway that holds this lease. */
   report(lease: LeaseId, report: MeasuredReport): void {
-    const nowMs = this.#options.clock.monotonicMs()
+    const { clock, leases } = this.#options
+    const nowMs = clock.monotonicMs()
+    const gateway = leases().find((row) => row.lease === lease)?.gateway ?? `of lease ${lease}`
+    this.#lost.add(lease, gateway, report, { nowMs: clock.nowMs(), monotonicMs: nowMs })
     for (const { label, source, target } of report.statements) this.#count(label, { control: countsOf(source), canary: countsOf(target) })
     this.#window.add(report, nowMs)
     const seen = this.#seen(lease, nowMs)
     seen.heardMs = nowMs
     if (report.hot !== null) seen.hot = report.hot
+  }
+
+  lost(): readonly LostMeasurements[] {
+    return this.#lost.sums(this.#options.clock.monotonicMs())
   }
 
   takeSpan(): ReturnType<Measurements['takeSpan']> {
@@ -147,7 +156,11 @@ export class MeasurementBook implements Measurements {
       held.add(lease)
       if (nowMs - seen.heardMs > SILENT_AFTER_MS) silent.add(gateway)
     }
-    for (const [lease, { heardMs }] of this.#leases) if (!held.has(lease) && nowMs - heardMs > SILENT_AFTER_MS) this.#leases.delete(lease)
+    for (const [lease, { heardMs }] of this.#leases) {
+      if (held.has(lease) || nowMs - heardMs <= SILENT_AFTER_MS) continue
+      this.#leases.delete(lease)
+      this.#lost.forget(lease)
+    }
     return [...silent]
   }
 }

@@ -29,8 +29,8 @@ export interface MoveParts {
   readonly flips: FlipParts
   readonly slotsPerFlip: number
   readonly log: Logger
-  /** Before the first key may go to the target. */
-  arm(signal: AbortSignal): Promise<readonly string[]>
+  /** Before the first key may go to the target; `tell` what is waited for. */
+  arm(tell: (step: string) => Promise<void>, signal: AbortSignal): Promise<readonly string[]>
   /** By flip, as far as gateways have told. */
   parked(flips: readonly string[]): Promise<ReadonlyMap<string, FlipParked>>
 }
@@ -52,20 +52,21 @@ const PARKED_LOOK_MS = 10
 export async function runMoveJob(parts: MoveParts, job: Job, move: Move, signal: AbortSignal): Promise<void> {
   const { jobs, token, flips, log } = parts
   const startedMs = flips.clock.monotonicMs()
-  if (move.to === 'target') for (const note of await parts.arm(signal)) log.warn(note)
   const done: FlipDone[] = [...((job.progress as { flips?: FlipDone[] }).flips ?? [])]
   const held: { slot: SlotId; because: string }[] = []
   const slots = await movable(parts, move)
   const total = slots.length + done.reduce((sum, flip) => sum + flip.slots, 0)
   const tell = (step: string) => progress(parts, job, { flips: done, total, step })
+  if (move.to === 'target') for (const note of await parts.arm(tell, signal)) log.warn(note)
   let first: ReadOnlyFirst | null = null
-  if (move.readOnlyFirst) {
+  // Nothing is left to go where the way home by verdict came between: then writes are only accepted again.
+  if (move.readOnlyFirst && slots.length > 0) {
     first = await readOnlyFirst(flips, { all: move.slots, onTarget: slots }, tell, signal)
     if (signal.aborted) return
   }
   await flipAll(parts, move, slots, { done, held, tell }, signal)
   if (signal.aborted) return
-  if (first !== null) await setReadOnly(flips, move.slots, false, signal)
+  if (move.readOnlyFirst) await setReadOnly(flips, move.slots, false, signal)
   const durationMs = Math.round(flips.clock.monotonicMs() - startedMs)
   const readOnly = first === null ? null : { ...first, totalMs: durationMs }
   await jobs.end(job.id, token, 'done', { flips: await withParked(parts, done, signal), held, durationMs, readOnly })
@@ -92,7 +93,8 @@ async function flipAll(parts: MoveParts, move: Move, slots: readonly SlotId[], s
       await soFar.tell(`flipping ${batch.length} slots`)
       const result = await flipUntilDone(parts, move, batch, signal)
       flipped(result)
-      if (signal.aborted) return
+      // What was done is in the report of whoever goes on with it.
+      if (signal.aborted) return await soFar.tell('stopped')
     }
     const flipAgain = async (rest: readonly SlotId[]) => flipped(await flipUntilDone(parts, move, rest, signal))
     await flipWaiting({ flips, tell: soFar.tell, flipAgain }, waiting, signal)

@@ -7,7 +7,7 @@ import { createJobs, type Job, type JobArguments, type JobProgress } from '../st
 import type { Session } from '../store/session.ts'
 
 const LOOK_MS = 30
-/** A leader takes an order up within its look; without one for so long nobody is there to. */
+/** Without a sign of a leader's life for so long nobody is there to take an order up. One that waits behind another is waited for. */
 const LEADER_MISSING_MS = 15_000
 
 /** @throws NO_CONTROLLER (the order was withdrawn), INTERRUPTED (the leader goes on with it), or returns the job's end. */
@@ -28,17 +28,25 @@ async function followJob(
   signal: AbortSignal,
 ): Promise<Job> {
   const jobs = createJobs(session)
-  const placedMs = systemClock.monotonicMs()
+  let seen = { beats: await beatsOf(session), atMs: systemClock.monotonicMs() }
   for (;;) {
     const job = await jobs.read(placed.id)
     onProgress(job.progress)
     if (job.state !== 'open' && job.state !== 'running') return job
-    if (job.state === 'open' && systemClock.monotonicMs() - placedMs > LEADER_MISSING_MS) {
-      if (await withdraw(session, job.id)) throw new SwitchbackError('NO_CONTROLLER', { waitedMs: LEADER_MISSING_MS })
+    if (job.state === 'open' && systemClock.monotonicMs() - seen.atMs > LEADER_MISSING_MS) {
+      const beats = await beatsOf(session)
+      const lives = beats !== seen.beats
+      seen = { beats, atMs: systemClock.monotonicMs() }
+      if (!lives && (await withdraw(session, job.id))) throw new SwitchbackError('NO_CONTROLLER', { waitedMs: LEADER_MISSING_MS })
     }
     if (signal.aborted) throw new SwitchbackError('INTERRUPTED', { job: job.id })
     await systemClock.sleep(LOOK_MS, signal)
   }
+}
+
+/** A leader raises it several times a second. */
+async function beatsOf(session: Session): Promise<string> {
+  return (await session.query('select beats from switchback.heartbeat'))[0]!['beats']!
 }
 
 async function withdraw(session: Session, id: number): Promise<boolean> {

@@ -1,4 +1,5 @@
-// Promises: the leader looks at the open ramp four times a second and does what is decided (ramp-decision.ts). What a ramp is at is durable,
+// Promises: the leader looks at the open ramp four times a second and does what is decided (ramp-decision.ts); for one once a second, or at once
+// when somebody says that it was placed. What a ramp is at is durable,
 // so a new leader goes on where the old one stopped; only the traffic it has to observe anew, since a profile is in the memory of the leader
 // that saw it. Time counts by the leader's monotonic clock, while it looks: a gap between looks, or between leaders, counts for nothing.
 import type { Logger } from 'pino'
@@ -14,6 +15,7 @@ import type { PassedStep, Ramps } from '../store/ramps.ts'
 import { isLockRefusal } from '../store/session.ts'
 import type { PlainTraffic } from '../store/traffic.ts'
 import type { LiveJudge, Measurements } from './judging-parts.ts'
+import { lookOrWait, type Waits } from './look-or-wait.ts'
 import { decideRamp, type RampDecision, type RampLook, type RampRow, stepReached, timeOf } from './ramp-decision.ts'
 
 export interface RampParts {
@@ -24,6 +26,8 @@ export interface RampParts {
   readonly log: Logger
   readonly judge: LiveJudge
   readonly measurements: Pick<Measurements, 'profile'>
+  /** Resolves when a ramp may have been placed. */
+  readonly nextOrder: Waits['nextOrder']
   view(): Promise<RoutingView>
   /** Slots that do not go to the target. */
   frozen(): Promise<readonly SlotId[]>
@@ -41,9 +45,10 @@ export async function runRamps(parts: RampParts, signal: AbortSignal): Promise<v
   const timing = new Timing()
   const telling = { atMs: Number.NEGATIVE_INFINITY, because: '' }
   while (!signal.aborted) {
-    const ramp = await parts.ramps.open()
+    const ramp = await lookOrWait(() => parts.ramps.open(), parts, signal)
+    if (ramp === null) continue
     try {
-      if (ramp !== null) await lookOnce(parts, ramp, timing, telling)
+      await lookOnce(parts, ramp, timing, telling)
     } catch (error) {
       // Somebody holds its row just now: looked at again.
       if (!isLockRefusal(error)) throw error

@@ -20,7 +20,7 @@ export interface InForce {
 /** @throws READ_ONLY_PENDING: the flag is written, not in force everywhere. */
 export async function setReadOnly(flips: FlipParts, slots: readonly SlotId[], readOnly: boolean, signal: AbortSignal): Promise<InForce> {
   using deadline = untilDeadline(flips.clock, IN_FORCE_WITHIN_MS, signal)
-  const epoch = await flips.control.setReadOnly(slots, readOnly)
+  const epoch = await flips.control.setReadOnly(slots, readOnly, signal)
   let waiting: string[] = []
   const leases = await awaitAcks(flips, epoch, deadline.signal, (rows) => {
     waiting = rows.map((row) => row.gateway)

@@ -5,6 +5,7 @@ import type { Logger } from 'pino'
 import { resumeFlips } from '../flip/run-flip.ts'
 import { systemClock } from '../lib/clock.ts'
 import { inTime, LATE } from '../lib/in-time.ts'
+import { Signal } from '../lib/latch.ts'
 import { systemRandom } from '../lib/prng.ts'
 import { hasCode, SwitchbackError } from '../model/errors.ts'
 import type { Mapping } from '../model/mapping.ts'
@@ -239,7 +240,7 @@ async function workAsLeader(options: ControllerOptions, led: Led, signal: AbortS
       stop.signal,
     ),
     takeOrders(
-      { workspace, control, syncs, flips: parts, target: store, onFinal: () => ended.abort() },
+      { workspace, control, syncs, flips: parts, target: store, against: () => judge.judging.against(), onFinal: () => ended.abort() },
       { probe, judge, log },
       stop.signal,
     ),
@@ -267,23 +268,30 @@ async function takeOrders(parts: FinalizeParts, { probe, judge, log }: OrderPart
   for (const flip of await resumeFlips(flips, signal))
     log.info({ flip: flip.id, state: flip.state }, 'a flip that was left open is settled')
   const applierRole = applierRoleOf(workspace.config.migration)
+  const placed = new Signal()
+  const off = control.onOrder(() => placed.notify())
   const orders = {
+    nextOrder: (wait: AbortSignal) => placed.next(wait),
     jobs: createJobs(workspace.session),
     token: control.token,
     flips,
     parked: (ids: readonly string[]) => readParked(workspace.session, ids),
     slotsPerFlip: workspace.config.controller?.slotsPerFlip ?? SLOTS_PER_FLIP,
     log,
-    async arm(armSignal: AbortSignal) {
+    async arm(tell: (step: string) => Promise<void>, armSignal: AbortSignal) {
       // A leader that has just begun has not proven it yet; without proof the flip's own check says so.
       await probe.awaitProven(PROBE_WAIT_MS, armSignal)
       await payDebts({ workspace, control, target, log }, armSignal)
-      return arm(workspace, control, flips, applierRole, armSignal)
+      return arm(workspace, control, flips, { applierRole, tell }, armSignal)
     },
     admit: (job: Job) => judge.judging.admit(job),
     finalize: (finalizeSignal: AbortSignal) => finalize(parts, finalizeSignal),
   }
-  await runJobs(orders, signal)
+  try {
+    await runJobs(orders, signal)
+  } finally {
+    off()
+  }
 }
 
 /** An older leader's applier holds the origin until its backend has ended. */

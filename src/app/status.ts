@@ -49,7 +49,14 @@ export interface Status {
     /** What it says of itself; null: nothing lately, or it is off. */
     readonly standing: JudgeStanding | null
     /** The verdict by which the canary is off until a person starts it again. */
-    readonly rolledBack: { readonly verdict: number; readonly tMs: number; readonly detector: string; readonly about: string | null } | null
+    readonly rolledBack: {
+      readonly verdict: number
+      readonly tMs: number
+      readonly detector: string
+      readonly about: string | null
+      /** The order to go back; null: there was none to give, the end of the move had been announced. */
+      readonly job: number | null
+    } | null
   }
   readonly jobs: readonly { readonly id: number; readonly order: string; readonly state: string; readonly progress: unknown }[]
   /** The newest, under way or ended; null: there was none. */
@@ -145,6 +152,7 @@ export async function readStatus(
               tMs: rolledBack.verdict.tMs,
               detector: rolledBack.verdict.detector,
               about: rolledBack.verdict.key ?? rolledBack.verdict.evidence.statement,
+              job: rolledBack.job,
             },
     },
     jobs: openJobs.map((row) => ({

@@ -4,7 +4,7 @@ import { type Evidence, type JudgeConfig, type JudgeState, judge } from './judge
 import type { JudgeVerdict } from './verdict.ts'
 
 /** R rises by about one a step while nothing is wrong, and falls back; over so much is a beginning. */
-const CHANCE_LEVEL = 100
+export const CHANCE_LEVEL = 100
 
 export interface RecordedEvidence {
   readonly config: JudgeConfig

@@ -8,7 +8,7 @@ import { hasCode } from '../model/errors.ts'
 import { type CommandContext, command, handled } from './command.ts'
 import { parkedSentence } from './move.ts'
 import type { ExitCode } from './output.ts'
-import { tellStanding } from './tell-judge.ts'
+import { tellLost, tellStanding } from './tell-judge.ts'
 
 const WATCH_MS = 1_000
 
@@ -76,6 +76,7 @@ function tellStatus(status: Status): string[] {
           `Forward sync: ${backfill.because === null ? `${text(syncs['forwardLagMs'])} ms behind` : `STOPPED, ${backfill.because}`}. Reverse sync: ${text(syncs['reverseLagMs'])} ms behind, ${text(syncs['reverseUnsettled'])} entries not settled.`,
         ]),
     ...tellJudge(status.judge),
+    ...(status.judge.standing?.lost ?? []).map(tellLost),
     ...status.jobs.map((job) => `Job ${job.id}: ${job.order}, ${job.state}.`),
     ...(status.ramp === null ? [] : [rampLine(status.ramp)]),
     ...status.openFlips.map((flip) => `Flip ${flip.id} to the ${flip.to}: ${flip.state}, ${flip.slots} slots.`),
@@ -109,10 +110,10 @@ function rampLine({ id, state, step, steps, percent, heldBecause, because }: Non
 
 function tellJudge({ standing, rolledBack }: Status['judge']): string[] {
   if (rolledBack !== null) {
-    const { verdict, tMs, detector, about } = rolledBack
-    return [
-      `ROLLED BACK by verdict ${verdict} at ${new Date(tMs).toISOString()}: ${detector}${about === null ? '' : ` of ${about}`}. Off until a person starts the canary again; see \`switchback judge report\`.`,
-    ]
+    const { verdict, tMs, detector, about, job } = rolledBack
+    const said = `${new Date(tMs).toISOString()}: ${detector}${about === null ? '' : ` of ${about}`}`
+    if (job === null) return [`Verdict ${verdict} at ${said}. TOO LATE: the end of the move had been announced, and nothing goes back.`]
+    return [`ROLLED BACK by verdict ${verdict} at ${said}. Off until a person starts the canary again; see \`switchback judge report\`.`]
   }
   return standing === null || standing.step === 0 ? [] : tellStanding(standing)
 }

@@ -24,6 +24,11 @@ export function tellStanding(standing: JudgeStanding): string[] {
   ]
 }
 
+/** Gaps in what the judge knows, whether a canary is out or not: `canary run` plans by it. */
+export function tellLost({ gateway, lostMs, lastMs }: JudgeStanding['lost'][number]): string {
+  return `Measurements: of gateway ${gateway}, ${(lostMs / 1_000).toFixed(1)} s were lost in the last hour (last at ${new Date(lastMs).toISOString()}).`
+}
+
 function tellStatement({ statement, canary, control }: StatementStanding): string {
   return `  ${statement}, since the step began: canary ${tellArm(canary)}; control ${tellArm(control)}`
 }
@@ -52,12 +57,14 @@ export function tellRow({ id, verdict, offAt, job }: VerdictRow): string {
   const about = verdict.key ?? verdict.evidence.statement
   const said = `${id}  ${new Date(verdict.tMs).toISOString()}  ${verdict.act} by ${verdict.detector}${about === null ? '' : ` of ${about}`}`
   if (verdict.act !== 'rollback') return said
-  return `${said}, ${offAt === null ? `not home yet${job === null ? '' : ` (order ${job})`}` : `traffic home at ${offAt}`}`
+  if (offAt !== null) return `${said}, traffic home at ${offAt}`
+  return job === null ? `${said}, too late: the end of the move had been announced` : `${said}, not home yet (order ${job})`
 }
 
 export function tellReport(row: VerdictRow, report: RollbackReport | null): string[] {
   const { verdict } = row
   const head = `Verdict ${row.id}, ${tellVerdict(verdict, null)}`
+  if (row.job === null) return [head, 'Nothing was ordered back: the end of the move on the target had been announced before.']
   if (report === null) return [head, 'The traffic is on its way home; what came of it is not known yet.']
   const { onsetMs, onsetToVerdictMs, verdictToOffMs, slotsHome, slotsLeft, flips, writesLost, leftBecause, parity, debts } = report
   const lines = [head]

@@ -189,7 +189,7 @@ export interface LeaderControl {
   releaseFlip(flip: FlipRecord): Promise<FlipRecord>
   cancelFlip(flip: FlipRecord, because: string): Promise<FlipRecord>
   finishFlip(flip: FlipRecord, steps: readonly FlipStep[]): Promise<FlipRecord>
-  setReadOnly(slots: readonly SlotId[], readOnly: boolean): Promise<Epoch>
+  setReadOnly(slots: readonly SlotId[], readOnly: boolean, signal?: AbortSignal): Promise<Epoch>
   /** Highest version applied in the slots' present tenures: a new base lies above it. */
   highestApplied(slots: readonly SlotId[]): Promise<number>
   currentWalLsn(): Promise<Lsn>

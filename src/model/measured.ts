@@ -6,6 +6,8 @@ import type { AggregateKey } from './key.ts'
 export interface MeasuredReport {
   /** So long a time it is about, ending when it was made. */
   readonly overMs: number
+  /** When that time began, since the gateway did: where it is not where the report before ended, one was lost. Null: an older gateway. */
+  readonly fromMs: number | null
   /** Of so long a time before it nothing is told: the leader was away for longer than is kept. */
   readonly lostMs: number
   readonly statements: readonly MeasuredStatement[]

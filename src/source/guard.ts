@@ -1,10 +1,10 @@
 // Promises: puts the guard on the mapped tables, takes it off without a trace, makes it final, and says in sentences what is wrong
 // with it. Each change is one transaction that never queues for long before the service's own writers: a lock that is not there
-// within `GUARD_LOCK_MS` is given up and tried again, holding nothing.
+// within `GUARD_LOCK_MS` is given up and tried again, holding nothing, within a limit; then it says who held it.
 import type pg from 'pg'
 import { backoffMs } from '../lib/backoff.ts'
-import { systemClock } from '../lib/clock.ts'
-import { systemRandom } from '../lib/prng.ts'
+import { type Clock, systemClock } from '../lib/clock.ts'
+import { type Random, systemRandom } from '../lib/prng.ts'
 import { SwitchbackError } from '../model/errors.ts'
 import type { Mapping } from '../model/mapping.ts'
 import {
@@ -18,6 +18,7 @@ import {
   triggerFunction,
 } from './guard-sql.ts'
 import { ident } from './ident.ts'
+import { lockHolders } from './lock-holders.ts'
 
 export { checkGuard } from './guard-check.ts'
 
@@ -29,16 +30,30 @@ export interface GuardInstalled {
 }
 
 const GUARD_LOCK_MS = 200
-const GUARD_TRIES_MAX = 60
+/** Of the tries together, unless the caller says otherwise. */
+const GUARD_WITHIN_MS = 60_000
 const GUARD_BACKOFF = { firstMs: 50, capMs: 1_000 }
 
-/** Idempotent; needs the control schema. The applier's role must be its own: whoever logs in as it is not refused. */
+/** How long its locks are tried for, and who hears of it. */
+export interface LockTries {
+  readonly withinMs: number
+  readonly clock: Clock
+  readonly random: Random
+  /** A try was refused: sentences of who is waited for. */
+  onRefused(holders: readonly string[]): Promise<void>
+  readonly signal: AbortSignal
+}
+
+/**
+ * Idempotent; needs the control schema. The applier's role must be its own: whoever logs in as it is not refused.
+ * @throws GUARD_LOCKED: nothing was changed.
+ */
 export async function installGuard(
   client: pg.ClientBase,
   mapping: Mapping,
-  options: { readonly applierRole: string },
+  options: { readonly applierRole: string; readonly tries?: LockTries },
 ): Promise<GuardInstalled> {
-  return underShortLocks(client, async () => {
+  return underShortLocks(client, options.tries ?? TRIES, async () => {
     await refuseUnfit(client, mapping, options.applierRole)
     const keyColumns = new Map(mapping.tables.map((table) => [table.relationOid, table.columns[table.partition]!.name]))
     await client.query(`drop event trigger if exists ${EVENT_TRIGGER}`) // it would refuse what follows
@@ -73,7 +88,7 @@ const NO_EVENT_TRIGGER =
 
 /** Takes the guard off. The caller has checked that every slot is the source's. */
 export async function removeGuard(client: pg.ClientBase, mapping: Mapping): Promise<void> {
-  await underShortLocks(client, async () => {
+  await underShortLocks(client, TRIES, async () => {
     await client.query(`drop event trigger if exists ${EVENT_TRIGGER}`)
     const { rows } = await client.query<{ role: string | null }>('select applier_role as role from switchback.state')
     await dropTriggers(client, await closure(client))
@@ -89,7 +104,7 @@ export async function removeGuard(client: pg.ClientBase, mapping: Mapping): Prom
 
 /** One-way, at `finalize`: every write of a mapped table is refused, the applier's too. DDL is free again: the tables may be dropped. */
 export async function guardFinal(client: pg.ClientBase, mapping: Mapping): Promise<void> {
-  await underShortLocks(client, async () => {
+  await underShortLocks(client, TRIES, async () => {
     await client.query(`drop event trigger if exists ${EVENT_TRIGGER}`)
     for (const table of mapping.tables) await client.query(triggerFunction(guardFunctionName(table.relationOid), FINAL_BODY))
     await client.query(triggerFunction('guard_truncate', FINAL_BODY))
@@ -182,8 +197,19 @@ async function revokeApplier(client: pg.ClientBase, role: string): Promise<void>
     revoke all on schema switchback from ${ident(role)}`)
 }
 
-async function underShortLocks<T>(client: pg.ClientBase, work: () => Promise<T>): Promise<T> {
+const TRIES: LockTries = {
+  withinMs: GUARD_WITHIN_MS,
+  clock: systemClock,
+  random: systemRandom,
+  onRefused: async () => undefined,
+  signal: new AbortController().signal,
+}
+
+async function underShortLocks<T>(client: pg.ClientBase, tries: LockTries, work: () => Promise<T>): Promise<T> {
+  const { clock, random, withinMs, signal } = tries
+  const beganMs = clock.monotonicMs()
   for (let attempt = 0; ; attempt++) {
+    const triedMs = clock.monotonicMs()
     await client.query('begin')
     try {
       await client.query(`set local lock_timeout = ${GUARD_LOCK_MS}`)
@@ -192,9 +218,17 @@ async function underShortLocks<T>(client: pg.ClientBase, work: () => Promise<T>)
       return result
     } catch (error) {
       await client.query('rollback').catch(() => undefined)
-      const refused = (error as { code?: string }).code === '55P03'
-      if (!refused || attempt + 1 >= GUARD_TRIES_MAX) throw error
-      await systemClock.sleep(backoffMs(attempt, GUARD_BACKOFF, systemRandom))
+      if (!LOCKED.has((error as { code?: string }).code ?? '')) throw error
+      const holders = await lockHolders(client, clock.monotonicMs() - triedMs)
+      const waitedMs = Math.round(clock.monotonicMs() - beganMs)
+      if (signal.aborted || waitedMs >= withinMs)
+        throw new SwitchbackError('GUARD_LOCKED', { waitedMs, tries: attempt + 1, holders: holders.length > 0 ? holders : [ENDED] }, error)
+      await tries.onRefused(holders)
+      await clock.sleep(backoffMs(attempt, GUARD_BACKOFF, random), signal)
     }
   }
 }
+
+/** Not there in time; a deadlock that PostgreSQL ended. Either has rolled back. */
+const LOCKED = new Set(['55P03', '40P01'])
+const ENDED = 'somebody who has ended since'

@@ -16,3 +16,9 @@ export async function isFinal(session: Session): Promise<boolean> {
   const [row] = await session.query(`select guard = 'final' as final from switchback.state`)
   return row?.['final'] === 't'
 }
+
+/** Announced: past the point of no return. */
+export async function isEnding(session: Session): Promise<boolean> {
+  const [row] = await session.query('select ending from switchback.state')
+  return row?.['ending'] === 't'
+}

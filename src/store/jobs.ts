@@ -38,14 +38,29 @@ export interface Job {
   readonly result: Readonly<Record<string, unknown>> | null
 }
 
+/** Wakes the leader: an order or a ramp was placed, or has changed; the payload is the order, or 'ramp'. */
 export const JOB_CHANNEL = 'switchback_job'
 
 const COLUMNS = 'id, arguments, state, progress, result'
 
+const OPEN = `
+select kind, ${COLUMNS} from switchback.job
+ where state in ('open', 'running') order by arguments ->> 'by' is not distinct from 'judge' desc, id`
+
+/** The order of a verdict waits for none, nor for another one of its own. */
+const STOPPED = `
+select j.state, (select min(h.id) from switchback.job h
+                  where h.state in ('open', 'running') and h.arguments ->> 'by' = 'judge'
+                    and j.arguments ->> 'by' is distinct from 'judge') as behind
+  from switchback.job j where j.id = $1`
+
 export interface Jobs {
   order(args: JobArguments): Promise<Job>
   read(id: number): Promise<Job>
+  /** As the leader takes them: the order of a verdict first, the others as they came. */
   open(): Promise<readonly Job[]>
+  /** Why what is under way stops before its next flip: it is held or over, or the order of a verdict (its number) goes first. */
+  stopped(id: number): Promise<'held' | { readonly behind: number } | null>
   begin(id: number, token: number): Promise<void>
   progress(id: number, token: number, progress: JobProgress): Promise<void>
   end(id: number, token: number, state: 'done' | 'failed' | 'held', result: Readonly<Record<string, unknown>>): Promise<void>
@@ -88,8 +103,12 @@ export function createJobs(session: Session): Jobs {
       if (row === undefined) throw new SwitchbackError('JOB_OVER', { job: id })
       return jobOf(row)
     },
-    open: async () =>
-      (await session.query(`select kind, ${COLUMNS} from switchback.job where state in ('open', 'running') order by id`)).map(jobOf),
+    open: async () => (await session.query(OPEN)).map(jobOf),
+    async stopped(id) {
+      const [row] = await session.query(STOPPED, [id])
+      if (row === undefined || (row['state'] !== 'open' && row['state'] !== 'running')) return 'held'
+      return row['behind'] == null ? null : { behind: Number(row['behind']) }
+    },
     begin: (id, token) => act(id, token, `state = 'running'`, []),
     progress: (id, token, progress) => act(id, token, 'progress = $3', [JSON.stringify(progress)]),
     end: (id, token, state, result) =>

@@ -16,7 +16,7 @@ export interface JudgeRow {
 export interface RolledBack {
   readonly id: number
   readonly verdict: JudgeVerdict
-  /** The order to go back; null: the move had ended on the target. */
+  /** The order to go back; null: the end of the move on the target had been announced. */
   readonly job: number | null
 }
 
@@ -49,7 +49,7 @@ export interface Recorded {
   /** Null: it was recorded before, and turned nothing back. */
   readonly id: number | null
   readonly job: number | null
-  /** Moves to the target that were held. */
+  /** Moves to the target, and a finalize, that were held. */
   readonly held: number
 }
 

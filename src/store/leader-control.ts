@@ -10,6 +10,7 @@ import { type Epoch, NO_LSN, parseLsn, type SlotId } from '../model/ids.ts'
 import type { AggregateKey } from '../model/key.ts'
 import type { RoutingView } from '../model/ownership.ts'
 import { Tenures } from '../model/tenures.ts'
+import { JOB_CHANNEL } from './jobs.ts'
 import { BEAT_MS, type Lead, type LeadershipOptions, leaderApplicationName, takeToken } from './leadership.ts'
 import { LEASE_CHANNEL } from './schema-functions.ts'
 import { isLockRefusal, openSession, type Session, type TextRow } from './session.ts'
@@ -27,6 +28,8 @@ export interface LeaderOptions extends LeadershipOptions {
 export interface PostgresLeaderControl extends LeaderControl {
   /** Calls back when a lease row may have changed. */
   onLeaseChange(call: () => void): () => void
+  /** Calls back when an order or a ramp may have been placed, or have changed. A hint: who waits for it also looks by itself. */
+  onOrder(call: () => void): () => void
   /** Whether the mapped tables are as planned. */
   catalogUnchanged(): Promise<boolean>
   /** Makes a key a slot of its own; counts when every lease has acked the new epoch or is over. */
@@ -42,6 +45,7 @@ export interface PostgresLeaderControl extends LeaderControl {
 
 const ROWS_BACKOFF = { firstMs: 2, capMs: 50 }
 const READ_ONLY_DEADLINE_MS = 10_000
+const BIND_DEADLINE_MS = 10_000
 /** The cancel of a flip whose deadline has passed still gets its rows: bounded by its own time. */
 const CANCEL_DEADLINE_MS = 30_000
 const BEAT_TIMEOUT_MS = 2_000
@@ -62,7 +66,8 @@ class Leader {
   readonly #lead: Lead
   readonly #clock: Clock
   readonly #random: Random
-  readonly #listeners = new Set<() => void>()
+  readonly #leaseListeners = new Set<() => void>()
+  readonly #orderListeners = new Set<() => void>()
   readonly #stop = new AbortController()
   #session: Session | null = null
   #lost: Error | null = null
@@ -85,9 +90,11 @@ class Leader {
       this.#session = await openSession({
         connect: this.#options.connect,
         applicationName: leaderApplicationName(token, 'control'),
-        listen: [LEASE_CHANNEL],
-        onWake: () => {
-          for (const call of this.#listeners) call()
+        listen: [LEASE_CHANNEL, JOB_CHANNEL],
+        onWake: (channel) => {
+          // Without a channel: connected again, and some may have been missed.
+          if (channel !== JOB_CHANNEL) for (const call of this.#leaseListeners) call()
+          if (channel !== LEASE_CHANNEL) for (const call of this.#orderListeners) call()
         },
         clock: this.#clock,
         random: this.#random,
@@ -110,7 +117,10 @@ class Leader {
         const values = [token, seen.map((s) => s.lease), seen.map((s) => s.renewals)]
         return (await this.#query('select l as lease from switchback.end_leases($1, $2, $3) l', values)).map((row) => row.lease!)
       },
-      bind: async () => Number((await this.#query('select switchback.bind($1) as epoch', [token]))[0]!.epoch),
+      bind: async () => {
+        const act = () => this.#query('select switchback.bind($1) as epoch', [token])
+        return Number((await this.#untilFree(BIND_DEADLINE_MS, act))[0]!.epoch)
+      },
       openFlips: async () => (await this.#query(OPEN_FLIPS)).map(flipOf),
       writeIntent: (flip) => this.#writeIntent(flip),
       setPhase: (flip, phase, signal) =>
@@ -129,15 +139,20 @@ class Leader {
         await this.#query('select switchback.settle_debts($1, $2, $3)', [token, debts.map((d) => d.slot), debts.map((d) => d.tenure)])
       },
       cancelFlip: (flip, because) => this.#untilFree(CANCEL_DEADLINE_MS, () => this.#flip('cancel_flip($1, $2, $3)', [flip.id, because])),
-      finishFlip: (flip, steps) => this.#flip('finish_flip($1, $2, $3)', [flip.id, JSON.stringify(steps)]),
-      setReadOnly: (slots, readOnly) => this.#setReadOnly(slots, readOnly),
+      finishFlip: (flip, steps) =>
+        this.#untilFree(CANCEL_DEADLINE_MS, () => this.#flip('finish_flip($1, $2, $3)', [flip.id, JSON.stringify(steps)])),
+      setReadOnly: (slots, readOnly, signal) => this.#setReadOnly(slots, readOnly, signal),
       highestApplied: async (slots) => Number((await this.#query(HIGHEST_APPLIED, [[...slots]]))[0]!.version),
       currentWalLsn: async () => parseLsn((await this.#query('select pg_current_wal_insert_lsn()::text as lsn'))[0]!.lsn!),
       poison: async () => (await this.#query(POISON)).map(poisonOf),
       close: () => this.#close(),
       onLeaseChange: (call) => {
-        this.#listeners.add(call)
-        return () => this.#listeners.delete(call)
+        this.#leaseListeners.add(call)
+        return () => this.#leaseListeners.delete(call)
+      },
+      onOrder: (call) => {
+        this.#orderListeners.add(call)
+        return () => this.#orderListeners.delete(call)
       },
       catalogUnchanged: async () => (await this.#query(CATALOG_UNCHANGED))[0]!.same === 't',
       splitPin: async (key) => {
@@ -185,7 +200,8 @@ class Leader {
   }
 
   async #writeIntent(flip: Parameters<LeaderControl['writeIntent']>[0]): Promise<FlipRecord> {
-    const record = await this.#flip('write_intent($1, $2, $3, $4)', [flip.to, [...flip.slots], Math.ceil(flip.deadlineMs)])
+    const values = [flip.to, [...flip.slots], Math.ceil(flip.deadlineMs)]
+    const record = await this.#untilFree(flip.deadlineMs, () => this.#flip('write_intent($1, $2, $3, $4)', values))
     // Read whole before anything is parked: in the pause only what is newer is read.
     await Promise.all([this.#readView(), this.#readTenures()])
     return record
@@ -233,10 +249,10 @@ class Leader {
     return this.#tenures
   }
 
-  async #setReadOnly(slots: readonly SlotId[], readOnly: boolean): Promise<Epoch> {
+  async #setReadOnly(slots: readonly SlotId[], readOnly: boolean, signal?: AbortSignal): Promise<Epoch> {
     const values = [this.#lead.token, [...slots], readOnly]
     const act = () => this.#query('select switchback.set_read_only($1, $2, $3) as epoch', values)
-    return Number((await this.#untilFree(READ_ONLY_DEADLINE_MS, act))[0]!.epoch)
+    return Number((await this.#untilFree(READ_ONLY_DEADLINE_MS, act, signal))[0]!.epoch)
   }
 
   async #beat(): Promise<void> {
@@ -303,7 +319,7 @@ select distinct l.pid, a.usename, round(extract(epoch from clock_timestamp() - a
   from pg_locks l left join pg_stat_activity a on a.pid = l.pid
  where l.locktype = 'relation' and l.granted and l.mode in ('RowShareLock', 'RowExclusiveLock', 'AccessExclusiveLock')
    and l.database = (select d.oid from pg_database d where d.datname = current_database())
-   and (l.relation = 'switchback.ownership'::regclass
+   and (l.relation in ('switchback.ownership'::regclass, 'switchback.state'::regclass)
         or l.mode = 'AccessExclusiveLock' and l.relation in (select r.relation from switchback.relations() as r(relation)))
    and l.pid is distinct from pg_backend_pid()`
 

@@ -2,7 +2,7 @@
 // plan are is the caller's.
 import { SwitchbackError } from '../model/errors.ts'
 import type { SlotId } from '../model/ids.ts'
-import type { JobState } from './jobs.ts'
+import { JOB_CHANNEL, type JobState } from './jobs.ts'
 import type { Session, TextRow } from './session.ts'
 
 /** Open until done (its last step is out, and has baked), stopped (by a person, or by an order that failed) or rolled back (by verdict). */
@@ -107,7 +107,9 @@ export function createRamps<Config, Plan>(session: Session): Ramps<Config, Plan>
       const [row] = await session.query('insert into switchback.ramp (config) values ($1) on conflict do nothing returning id', [
         JSON.stringify(config),
       ])
-      return row === undefined ? null : Number(row['id'])
+      if (row === undefined) return null
+      await session.query('select pg_notify($1, $2)', [JOB_CHANNEL, 'ramp'])
+      return Number(row['id'])
     },
     open: () => one('where r.ended_at is null'),
     last: () => one('order by r.id desc limit 1'),

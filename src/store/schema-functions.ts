@@ -1,7 +1,7 @@
 // Promises: each act of a gateway or a leader on the control schema is one function, so one round trip and one transaction. In a
 // plpgsql function declared volatile every statement reads by a snapshot of its own, which the comments below rely on.
 //
-// Locks, always in this order, so that acts never wait for each other in a circle: leader (share), state, flip, mapped tables,
+// Locks, always in this order, so that acts never wait for each other in a circle: leader (share), judge, state, flip, mapped tables,
 // ownership. Ownership rows are taken `for no key update nowait`: whoever is refused rolls back, and waits holding nothing
 // (protocols.md, Guard, Old snapshots; faults.md 66).
 
@@ -180,9 +180,16 @@ create or replace function switchback.announce_end(p_token bigint) returns bigin
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
   taken bigint;
+  turned_back bigint;
 begin
   perform switchback.assert_leader(p_token);
+  -- As record_verdict does: a verdict is seen here, and then nothing ends, or it sees that the move ends, and orders nothing home.
+  select j.rolled_back into turned_back from switchback.judge j for share;
   perform switchback.lock_state();
+  if turned_back is not null and not (select s.ending from switchback.state s) then
+    raise exception using errcode = '${STATE_OF.FLIP_STATE}', message = 'the judge turned the traffic back',
+      detail = json_build_object('flip', 'none', 'state', 'turned back by verdict ' || turned_back, 'act', 'the end of the move')::text;
+  end if;
   -- The point of no return: from here on PostgreSQL may lack what the target has, so nothing goes back (write_intent refuses).
   if exists (select from switchback.ownership o where o.owner <> 'target' or o.phase <> 'steady')
      or exists (select from switchback.flip x where x.state not in ('cancelled', 'routed')) then

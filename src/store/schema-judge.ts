@@ -86,20 +86,20 @@ begin
   update switchback.judge j set format = p_format, state = p_state, rolled_back = verdict_id, saved_at = clock_timestamp();
   update switchback.verdict v set evidence = null where v.evidence is not null
     and v.id <= (select x.id from switchback.verdict x where x.evidence is not null order by x.id desc offset greatest(p_files, 1) limit 1);
-  -- Past the one-way door there is no way back to order.
+  -- Past the one-way door there is no way back to order. announce_end takes the judge's row first: it saw this verdict, or is seen here.
   if (select s.ending from switchback.state s) then return; end if;
   perform switchback.end_ramp('rolled back', 'the judge turned the traffic back: ' || (p_verdict ->> 'detector')
     || coalesce(' of ' || coalesce(p_verdict ->> 'key', p_verdict -> 'evidence' ->> 'statement'), ''));
   with stopped as (
     update switchback.job b set state = 'held', ended_at = clock_timestamp(),
         result = jsonb_build_object('because', 'held: the judge turned the traffic back (verdict ' || verdict_id || ')')
-      where b.kind = 'move' and b.state in ('open', 'running') and b.arguments ->> 'to' = 'target' returning b.id
+      where b.state in ('open', 'running') and (b.kind = 'move' and b.arguments ->> 'to' = 'target' or b.kind = 'finalize') returning b.id
   )
   select count(pg_notify('${JOB_CHANNEL}', stopped.id::text)) into held from stopped;
   job_id := switchback.order_home(verdict_id);
 end $$;
 comment on function switchback.record_verdict(bigint, jsonb, text, text, text, int) is
-  'A verdict, before it acts. Of a rollback, in the same transaction: moves to the target are held, all slots are ordered home, and the judge''s state says so.';
+  'A verdict, before it acts. Of a rollback, in the same transaction: moves to the target and a finalize are held, all slots are ordered home, and the judge''s state says so. Once the end of the move is announced it is recorded and nothing more.';
 `
 
 const AFTERWARDS = `
@@ -109,13 +109,14 @@ begin
   perform 1 from switchback.judge j where j.rolled_back = p_verdict for update;
   if not found or (select s.ending from switchback.state s)
      or not exists (select from switchback.ownership o where o.owner = 'target')
-     or exists (select from switchback.job b where b.state in ('open', 'running') and b.kind = 'move') then
+     or exists (select from switchback.job b where b.state in ('open', 'running') and b.kind = 'move'
+                  and (b.arguments ->> 'to' = 'target' or b.arguments ->> 'by' = 'judge')) then
     return null;
   end if;
   return switchback.order_home(p_verdict);
 end $$;
 comment on function switchback.order_home_again(bigint, bigint) is
-  'The order of a verdict ended and left slots on the target: another one, unless a move is under way or a person has started again.';
+  'The order of a verdict ended and left slots on the target: another one, unless one is under way, a move to the target is, or a person has started again.';
 
 create or replace function switchback.save_judge(p_token bigint, p_format text, p_state text) returns void ${OPTIONS} as $$
 begin

@@ -21,9 +21,10 @@ const SLOTS_MAX = 65_536
 const CAPACITY_MAX = 65_536
 
 /** Each bucket by its distance from the one before: mostly 1, so that it is short. */
-export function toMeasuredWire({ overMs, lostMs, statements, slots, holds, keys, hot }: MeasuredReport): unknown {
+export function toMeasuredWire({ overMs, fromMs, lostMs, statements, slots, holds, keys, hot }: MeasuredReport): unknown {
   return {
     overMs,
+    fromMs,
     lostMs,
     statements: statements.map(({ label, source, target }) => [label, armWire(source), armWire(target)]),
     slots: slots.flat(),
@@ -72,6 +73,7 @@ function report(value: unknown): MeasuredReport {
   check(slots.length % 2 === 0)
   return {
     overMs: amount(of['overMs']),
+    fromMs: of['fromMs'] === null || of['fromMs'] === undefined ? null : amount(of['fromMs']),
     lostMs: amount(of['lostMs']),
     statements: unique(list(of['statements'], MEASURED_LABELS_MAX).map(statement), ({ label }) => label),
     slots: unique(

@@ -6,11 +6,14 @@ import { pino } from 'pino'
 import { judgeSettings } from '../../src/app/judge-settings.ts'
 import { type Judging, openJudging } from '../../src/app/judging.ts'
 import type { Measurements } from '../../src/app/judging-parts.ts'
+import type { LostMeasurements } from '../../src/app/lost-reports.ts'
 import type { Arms } from '../../src/canary/arm-counts.ts'
 import { pseudonyms } from '../../src/canary/hot-keys.ts'
 import { recheck } from '../../src/canary/recording.ts'
 import type { KeySaturation } from '../../src/canary/saturation.ts'
+import { tellLost, tellReport, tellRow } from '../../src/cli/tell-judge.ts'
 import type { JudgeOptions } from '../../src/model/migration.ts'
+import { announceEnd } from '../../src/store/final.ts'
 import { createJobs, type JobArguments } from '../../src/store/jobs.ts'
 import { createJudgeStore, listVerdicts, readEvidence } from '../../src/store/judging.ts'
 import { controlConnector, openSession, type Session } from '../../src/store/session.ts'
@@ -31,6 +34,7 @@ interface Known {
   step: number
   saturation: readonly KeySaturation[]
   wrongWrites: number
+  lost: readonly LostMeasurements[]
 }
 
 interface Bench {
@@ -57,7 +61,7 @@ async function withJudge(work: (bench: Bench) => Promise<void>): Promise<void> {
   await using world = await controlWorld()
   const session = await openSession({ connect: controlConnector({ connectionString: world.db.url }), applicationName: 'test' })
   const clock = new VirtualClock(1_800_000_000_000)
-  const known: Known = { statements: { deposit: WELL }, step: 41, saturation: [], wrongWrites: 0 }
+  const known: Known = { statements: { deposit: WELL }, step: 41, saturation: [], wrongWrites: 0, lost: [] }
   const told: string[] = []
   const log = pino({ level: 'info' }, { write: (line: string) => told.push(line) })
   const running: (() => Promise<void>)[] = []
@@ -100,6 +104,7 @@ async function withJudge(work: (bench: Bench) => Promise<void>): Promise<void> {
 function measurementsOf(known: Known): Measurements {
   return {
     takeSpan: () => ({ statements: known.statements, silent: known.statements === null ? ['gateway 1'] : [] }),
+    lost: () => known.lost,
     profile: () => ({ slots: [], keys: [] }) as never,
     hotKeys: () => ({ source: {}, target: {} }) as never,
     saturation: () => known.saturation,
@@ -124,6 +129,8 @@ test('errors of the canary: verdict, evidence, held moves and the order home are
     assert.equal(led.judging.now().rolledBack, null)
     const out = await jobs.order(OUT)
     const elsewhere = await jobs.order({ kind: 'read_only', on: true, slots: [7] })
+    const back = await jobs.order({ kind: 'move', to: 'source', slots: [9], readOnlyFirst: true })
+    const end = await jobs.order({ kind: 'finalize' })
 
     known.statements = { deposit: FAILING }
     const took = await untilVerdict(led)
@@ -133,8 +140,18 @@ test('errors of the canary: verdict, evidence, held moves and the order home are
     const [row, ...others] = await listVerdicts(session, 10)
     assert.deepEqual(others, [])
     assert.deepEqual([row!.id, row!.job, row!.verdict.act, row!.verdict.detector], [id, job, 'rollback', 'error-limit'])
-    assert.equal((await jobs.read(out.id)).state, 'held')
-    assert.equal((await jobs.read(elsewhere.id)).state, 'open')
+    assert.deepEqual([(await jobs.read(out.id)).state, (await jobs.read(end.id)).state], ['held', 'held'])
+    // What it does not hold waits: the way home goes first, and stops what is under way.
+    assert.deepEqual(
+      (await jobs.open()).map((one) => one.id),
+      [job, elsewhere.id, back.id],
+    )
+    assert.deepEqual(await Promise.all([job!, elsewhere.id, back.id, out.id].map((one) => jobs.stopped(one))), [
+      null,
+      { behind: job },
+      { behind: job },
+      'held',
+    ])
     const home = await jobs.read(job!)
     assert.deepEqual([home.state, home.arguments.kind], ['open', 'move'])
     const order = home.arguments as Extract<JobArguments, { kind: 'move' }>
@@ -143,6 +160,39 @@ test('errors of the canary: verdict, evidence, held moves and the order home are
     assert.deepEqual([same, spans], [true, 20 + took])
     await led.seconds(30)
     assert.equal((await listVerdicts(session, 10)).length, 1)
+  }))
+
+test('a verdict after the end of the move was announced is recorded and orders nothing; one before it lets nothing end (faults.md 74)', () =>
+  withJudge(async ({ session, known, told, lead }) => {
+    const jobs = createJobs(session)
+    const announced = async () => (await session.query('select ending from switchback.state'))[0]!['ending']
+    await session.query(`update switchback.ownership set owner = 'target'`)
+    const early = await lead()
+    known.statements = { deposit: FAILING }
+    await untilVerdict(early)
+    await recorded(early)
+    await assert.rejects(announceEnd(session, early.token), { code: 'FLIP_STATE', message: /turned back by verdict \d+/ })
+    assert.equal(await announced(), 'f')
+
+    await session.query(`update switchback.job set state = 'done'`)
+    await early.judging.startAgain()
+    await announceEnd(session, early.token)
+    const end = await jobs.order({ kind: 'finalize' })
+    await untilVerdict(early)
+    const { id, job } = await recorded(early)
+    assert.equal(job, null)
+    assert.deepEqual(
+      (await jobs.open()).map((one) => one.id),
+      [end.id],
+    )
+    const [row] = await listVerdicts(session, 1)
+    assert.deepEqual([row!.id, row!.job, row!.verdict.act], [id, null, 'rollback'])
+    assert.match(tellRow(row!), /too late: the end of the move had been announced/)
+    assert.match(tellReport(row!, null).join(' '), /Nothing was ordered back/)
+    assert.ok(told.some((line) => /the end of the move was announced before, so nothing goes back/.test(line)))
+    // It can only be completed: said again, as its next try does.
+    await announceEnd(session, early.token)
+    assert.equal(await announced(), 't')
   }))
 
 test('while PostgreSQL refuses the order the verdict waits, whole, and nothing of it is there; then it is recorded once', () =>
@@ -165,6 +215,19 @@ test('while PostgreSQL refuses the order the verdict waits, whole, and nothing o
     }, 'it is recorded')
     assert.equal((await listVerdicts(session, 10)).length, 1)
     assert.equal((await createJobs(session).open()).length, 1)
+  }))
+
+test('what gateways measured and nobody heard is in what the judge says of itself, with or without a canary (INV-11)', () =>
+  withJudge(async ({ known, lead }) => {
+    const lost = [{ gateway: 'gateway 1', lostMs: 61_500, lastMs: 1_800_000_000_000 }]
+    Object.assign(known, { step: 0, lost })
+    const led = await lead()
+    await led.seconds(1)
+    assert.deepEqual(led.judging.standing()!.lost, lost)
+    assert.equal(
+      tellLost(lost[0]!),
+      'Measurements: of gateway gateway 1, 61.5 s were lost in the last hour (last at 2027-01-15T08:00:00.000Z).',
+    )
   }))
 
 test('a new leader goes on from the evidence of the old one, and does not act on its verdict again (faults.md 4)', () =>
@@ -216,8 +279,14 @@ test('a rollback sent again after its reply was lost, or come to by another lead
     // Keys are on the target still, and the order has ended: once more, and only when nothing else is under way.
     assert.equal(await store.orderHomeAgain(id), null)
     await session.query(`update switchback.job set state = 'failed'`)
+    // A person's order home may wait for long, and for few keys; one to the target is not overtaken.
+    const jobs = createJobs(session)
+    await jobs.order({ kind: 'move', to: 'source', slots: [5], readOnlyFirst: true })
     assert.equal(await store.orderHomeAgain(id), null)
     await session.query(`update switchback.ownership set owner = 'target' where slot = 5`)
+    await jobs.order(OUT)
+    assert.equal(await store.orderHomeAgain(id), null)
+    await jobs.hold('target', 'held')
     const next = await store.orderHomeAgain(id)
     assert.ok(next !== null && next > job!)
     assert.equal(await store.orderHomeAgain(id), null)

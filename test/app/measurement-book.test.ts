@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ArmMeter } from '../../src/app/arm-meter.ts'
+import { ArmMeter, MEASURED_KEPT_MS } from '../../src/app/arm-meter.ts'
+import { LOST_TOLD_MS } from '../../src/app/lost-reports.ts'
 import { MeasurementBook, SILENT_AFTER_MS } from '../../src/app/measurement-book.ts'
 import { countOf } from '../../src/canary/latencies.ts'
 import type { LeaseRow } from '../../src/model/control.ts'
@@ -158,4 +159,69 @@ test('where sessions do not queue, lost compare-and-sets say the same', () => {
   const [stays, moved] = at.book.saturation(1)
   assert.deepEqual([stays!.key, stays!.act, stays!.basis], ['stays', 'block', 'retries of the moved keys'])
   assert.deepEqual([moved!.key, moved!.basis, Math.round(10 * moved!.rho!.mean)], ['moved', 'own retries', 2])
+})
+
+test('what a gateway let go, and a report that was lost with its connection, are summed by gateway for an hour (INV-11)', () => {
+  const { clock, book, lease, pass } = world()
+  const [one, two] = [lease('one'), lease('two')]
+  const tell = ({ row, meter }: typeof one) => book.report(row.lease, meter.take())
+  pass(1_000, one, two)
+  for (const each of [one, two]) tell(each)
+  assert.deepEqual(book.lost(), [])
+
+  // Nobody takes its reports: what is too old goes, and is told with the next.
+  pass(MEASURED_KEPT_MS + 1_000, one, two)
+  one.meter.keep()
+  pass(1_000, one, two)
+  for (const each of [one, two]) tell(each)
+  const first = book.lost()
+  assert.deepEqual(
+    first.map(({ gateway, lostMs }) => [gateway, lostMs]),
+    [['one', MEASURED_KEPT_MS + 1_000]],
+  )
+  // Sent, and never come: the next one begins after it.
+  two.meter.take()
+  pass(2_500, one, two)
+  two.meter.take()
+  pass(1_000, one, two)
+  for (const each of [one, two]) tell(each)
+  assert.deepEqual(
+    book
+      .lost()
+      .map(({ gateway, lostMs }) => [gateway, lostMs])
+      .sort(),
+    [
+      ['one', MEASURED_KEPT_MS + 1_000],
+      ['two', 2_500],
+    ],
+  )
+  clock.at += LOST_TOLD_MS + 1
+  assert.deepEqual(book.lost(), [])
+})
+
+test('the first report that a leader has of a gateway, and those of an older gateway, leave no hole; gaps are bounded', () => {
+  const { book, lease, pass } = world()
+  const [late, older] = [lease('late'), lease('older')]
+  pass(10_000, late, older)
+  // Told to the leader before.
+  late.meter.take()
+  pass(1_000, late, older)
+  book.report(late.row.lease, late.meter.take())
+  for (let n = 0; n < 3; n++) {
+    pass(5_000, late, older)
+    const report = older.meter.take()
+    if (n !== 1) book.report(older.row.lease, { ...report, fromMs: null })
+  }
+  assert.deepEqual(book.lost(), [])
+  for (let n = 0; n < 200; n++) {
+    late.meter.take()
+    pass(10, late, older)
+    late.meter.take()
+    book.report(late.row.lease, late.meter.take())
+  }
+  // The first of them lay over what was told to nobody since its last report.
+  assert.deepEqual(
+    book.lost().map(({ gateway, lostMs }) => [gateway, lostMs]),
+    [['late', 15_000 + 200 * 10]],
+  )
 })

@@ -7,6 +7,7 @@ import { type RampParts, runRamps } from '../../src/app/ramp-loop.ts'
 import { NO_CANARY } from '../../src/canary/judge.ts'
 import type { RampPlan, RampSettings } from '../../src/canary/ramp.ts'
 import { systemClock } from '../../src/lib/clock.ts'
+import { Signal } from '../../src/lib/latch.ts'
 import { createJobs } from '../../src/store/jobs.ts'
 import type { PostgresLeaderControl } from '../../src/store/leader-control.ts'
 import { createRamps } from '../../src/store/ramps.ts'
@@ -55,10 +56,13 @@ async function loopWorld() {
           },
         },
         measurements: { profile: () => said.traffic },
+        nextOrder: (signal) => placed.next(signal),
         view: () => leader.view(),
         frozen: async () => [],
         nameOf: (key) => `named ${key}`,
       }
+      const placed = new Signal()
+      leader.onOrder(() => placed.notify())
       const stop = new AbortController()
       const loop = runRamps(parts, stop.signal)
       const end = async () => {

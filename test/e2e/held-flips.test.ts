@@ -97,3 +97,22 @@ test('gateways that start again and again leave no leases and positions behind w
   assert.ok(Number(left['outboxes']) <= 65, `positions of ${left['outboxes']} leases`)
   assert.equal(await ordered(move, 'target', '1'), 'done')
 })
+
+test('a first move waits for a lock of the guard behind a long transaction, says whose it is, and goes when it ends', {
+  timeout: 60_000,
+}, async () => {
+  await using move = await startMove({ sql: SQL, tables: TABLES })
+  const writer = await move.database.connect()
+  const { rows } = await writer.query('select pg_backend_pid() as pid')
+  await writer.query('begin')
+  await writer.query('update notes set n = 7 where account = 3')
+  const steps: string[] = []
+  const order = { kind: 'move', to: 'target', slots: [move.slotOf('1')], readOnlyFirst: false } as const
+  const moving = placeOrder(move.session, order, ({ step }) => void steps.push(step ?? ''), AbortSignal.timeout(60_000))
+  moving.catch(() => undefined) // heard where it is awaited
+  const said = `the guard waits for a lock on the mapped tables: pid ${rows[0].pid} `
+  await eventually(() => steps.some((step) => step.startsWith(said) && step.includes('update notes set n = 7')), 'it is told')
+  await writer.query('commit')
+  const { state, result } = await moving
+  assert.equal(state, 'done', JSON.stringify(result))
+})

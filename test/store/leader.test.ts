@@ -246,3 +246,22 @@ test('the highest applied version counts only the slots and their present tenure
     values ('a', 1, 1, 7, 'x'), ('b', 1, 0, 90, 'x'), ('c', 2, 1, 80, 'x'), ('d', 1, 1, 5, 'x')`)
   assert.deepEqual([await leader.highestApplied([1]), await leader.highestApplied([1, 2]), await leader.highestApplied([3])], [7, 80, 0])
 })
+
+test('a row of the state that somebody holds for longer than one lock time-out keeps no act of the leader from being done', async () => {
+  await using world = await controlWorld()
+  const leader = await world.leader()
+  const holder = await world.db.connect()
+  for (const act of [() => leader.bind(), () => leader.writeIntent({ to: 'target', slots: [1], deadlineMs: 10_000 })]) {
+    await holder.query('begin')
+    await holder.query('select 1 from switchback.state for update')
+    const done = act()
+    // The second statement that waits for it is a second try.
+    const waits = `select count(*)::int as n from pg_stat_activity
+                    where datname = current_database() and wait_event_type = 'Lock' and query_start > $1`
+    const { rows } = await world.db.query('select clock_timestamp() as at')
+    const first = await eventually(async () => (await world.db.query(waits, [rows[0].at])).rows[0].n > 0 && performance.now(), 'it waits')
+    await eventually(() => performance.now() - first > 600, 'the first try is over')
+    await holder.query('rollback')
+    await done
+  }
+})

@@ -71,6 +71,7 @@ const sketch = fc.option(
 const hot = fc.record({ requests: sketch, casRetries: sketch, queueMs: sketch })
 const report: fc.Arbitrary<MeasuredReport> = fc.record({
   overMs: amount,
+  fromMs: fc.option(amount, { nil: null }),
   lostMs: amount,
   statements: named('label', fc.record({ source: fc.option(arm, { nil: null }), target: fc.option(arm, { nil: null }) })),
   slots: fc.uniqueArray(fc.nat({ max: 4_095 }), { maxLength: 5 }).map((slots) => slots.map((slot) => [slot, slot + 1] as const)),

@@ -32,6 +32,12 @@ export const CONTROL_ERRORS = {
     message: 'the change of ownership was kept waiting by {holders}',
     remedy: 'Nothing was changed. End the transactions named, or try again when they have ended.',
   },
+  GUARD_LOCKED: {
+    kind: 'transient',
+    sqlstate: '55P03',
+    message: 'the guard got no lock on the mapped tables in {tries} tries within {waitedMs} ms: {holders}',
+    remedy: 'The guard is as it was, and no key has moved. End the transactions named, or order it again when they have ended.',
+  },
   FLIP_STATE: {
     kind: 'fenced',
     sqlstate: '55000',
