@@ -37,7 +37,7 @@ import { PROBE_SLOT, withProbe } from './probe-mapping.ts'
 import { openSourceQuery } from './source-query.ts'
 import { type StandbyWatch, watchStandbys } from './standby-watch.ts'
 import { openSyncs, type Syncs } from './syncs.ts'
-import { createTargetAnswers, isSilence } from './target-answers.ts'
+import { createTargetAnswers, isSilence, type TargetAnswers } from './target-answers.ts'
 import { checkRecentRows, type VerifyParts } from './verify-slots.ts'
 import { walBudgetOf, watchWalBudget } from './wal-budget.ts'
 import { reopenWorkspace, type Workspace } from './workspace.ts'
@@ -179,12 +179,7 @@ async function workAsLeader(options: ControllerOptions, led: Led, signal: AbortS
   const query = openSourceQuery({ url: workspace.url, applicationName: leaderApplicationName(control.token, 'verify') })
   const target = targetReader(store, PARITY_SEGMENTS)
   const verify: VerifyParts = { mapping: workspace.mapping, source: sourceParityReader(query.query), target, recent: syncs.recent }
-  const answers = createTargetAnswers({
-    target: store,
-    key: probe.key,
-    clock: systemClock,
-    watched: () => [...syncs.view().rows()].some(({ owner }) => owner === 'target'),
-  })
+  const answers = targetAnswersOf(led)
   const parts = flipParts({
     workspace,
     control,
@@ -259,6 +254,11 @@ async function workAsLeader(options: ControllerOptions, led: Led, signal: AbortS
     await query.close()
     signal.removeEventListener('abort', onAbort)
   }
+}
+
+function targetAnswersOf({ store, probe, syncs }: Led): TargetAnswers {
+  const watched = () => [...syncs.view().rows()].some(({ owner }) => owner === 'target')
+  return createTargetAnswers({ target: store, key: probe.key, clock: systemClock, watched })
 }
 
 interface OrderParts {

@@ -44,7 +44,7 @@ export interface AnswerParts {
 }
 
 export interface TargetAnswers {
-  /** False: it has answered nothing for targetAnswerMs, some of them before this was asked, or for as long as the signal let it. */
+  /** False: it has answered nothing for targetAnswerMs, of which what was watched before counts, and nothing that this has asked. */
   ask(signal: AbortSignal): Promise<boolean>
   /** Watches until the signal aborts. */
   run(signal: AbortSignal): Promise<void>

@@ -42,7 +42,7 @@ export interface FlipParts {
   passed(marker: string, signal: AbortSignal): Promise<void>
   /** Resolves when every outbox entry of these slots is applied in PostgreSQL, or cannot be. `leases` as acked or over, looked at after the park. */
   drain(slots: readonly SlotId[], leases: readonly LeaseRow[], signal: AbortSignal): Promise<DrainReport>
-  /** False: the target has answered nothing for targetAnswerMs, and nothing that was asked of it just now. */
+  /** False: the target has answered nothing for targetAnswerMs, of which what was watched before counts, and nothing that this has asked. */
   targetAnswers(signal: AbortSignal): Promise<boolean>
   /** With the target silent, from the gateways' own copies: which of these slots PostgreSQL has whole, and why the others stay. */
   drainHeld(
