@@ -1,5 +1,6 @@
 // Promises: what an incident's story has shown, computed from evidence alone. Pure.
 import type { LedgerReport } from './check.ts'
+import type { DebtRound } from './debt-round.ts'
 import { type Fault, type IncidentName, SEEN_BY } from './incidents.ts'
 import type { LoadCounts, LoadSample } from './load.ts'
 import type { Parity } from './stage.ts'
@@ -32,7 +33,8 @@ export interface IncidentEvidence {
   /** Null: the store answers nothing. */
   readonly target: LedgerReport | null
   readonly parity: Parity | null
-  readonly debtSlots: number
+  /** Of a store that was dead and answers again. Null: none was, or the keys were not served without it. */
+  readonly debt: DebtRound | null
   readonly durationMs: number
   /** Of whom each account is. */
   readonly slotOf: (account: number) => number
@@ -43,7 +45,7 @@ export const VERDICT_GOAL_MS = 60_000
 export const OFF_GOAL_MS = 1_000
 
 export function incidentReport(evidence: IncidentEvidence) {
-  const { incident, rounds, counts, source, target, parity } = evidence
+  const { incident, rounds, counts, source, target, parity, debt } = evidence
   const both = (of: 'lost' | 'doubled' | 'unbalanced') => new Set([...source[of], ...(target?.[of] ?? [])]).size
   const [lost, doubled] = [both('lost'), both('doubled') + both('unbalanced')]
   const outside = outsideWrites(evidence)
@@ -56,6 +58,8 @@ export function incidentReport(evidence: IncidentEvidence) {
     ...fail(counts.halfReads > 0, `${counts.halfReads} reads saw half a transaction`),
     ...fail((parity?.differences ?? 0) > 0, `${parity?.differences} rows differ`),
     ...fail((parity?.notChecked ?? 0) > 0, `${parity?.notChecked} rows were not compared`),
+    ...fail(debt !== null && debt.parkedHomeMs === null, 'what waited for the store did not go home when it answered again'),
+    ...fail(debt !== null && debt.parkedHomeMs !== null && debt.debtPaidMs === null, 'the debt was not paid'),
     ...fail(outside > 0, `${outside} writes were refused or unknown while nothing was wrong`),
   ]
   const told = rounds.map(toldRound)
@@ -74,7 +78,10 @@ export function incidentReport(evidence: IncidentEvidence) {
     rowsCompared: parity?.rowsCompared ?? null,
     rounds: told,
     parkedSlots: rounds.at(-1)?.parkedSlots.length ?? 0,
-    debtSlots: evidence.debtSlots,
+    debtSlots: debt?.debtSlots ?? 0,
+    /** Both from when the store answered again; null: it was never dead, or not in time. */
+    parkedHomeMs: debt?.parkedHomeMs ?? null,
+    debtPaidMs: debt?.debtPaidMs ?? null,
     acknowledgedWrites: counts.acknowledgedWrites,
     refusedWrites: counts.refusedWrites,
     unknownWrites: counts.unknownWrites,

@@ -3,6 +3,7 @@
 import { seededRandom } from '../../src/lib/prng.ts'
 import { hashSlotOf } from '../../src/model/key.ts'
 import { checkLedger } from './check.ts'
+import { type DebtRound, playDebt } from './debt-round.ts'
 import { FAULT_ACTS } from './fault-acts.ts'
 import { playFault } from './fault-round.ts'
 import { type IncidentReport, incidentReport, type Round } from './incident-report.ts'
@@ -37,6 +38,7 @@ class Story {
   readonly #rounds: Round[] = []
   readonly #random: () => number
   #parity: Parity | null = null
+  #debt: DebtRound | null = null
 
   constructor(stage: Stage, options: IncidentOptions) {
     this.#stage = stage
@@ -46,12 +48,14 @@ class Story {
   }
 
   async tell(): Promise<void> {
-    const { incident } = this.#options
+    const { incident, say } = this.#options
     await this.#stage.copy()
     for (const fault of INCIDENTS[incident].faults) await this.#goWrong(fault)
+    // For good is for good, for all that is judged: it comes back only once the keys are served without it.
+    if (this.#rounds.some(({ fault, backMs }) => fault === 'no answers' && backMs !== null)) this.#debt = await playDebt(this.#stage, say)
     await this.#stage.load.stopArrivals()
     if (this.#storeAnswers) this.#parity = await this.#stage.parity()
-    else this.#options.say('The store still answers nothing: PostgreSQL alone is held against the journal of acknowledged writes.')
+    else say('The store cannot be asked: PostgreSQL alone is held against the journal of acknowledged writes.')
   }
 
   async report(startedMs: number): Promise<IncidentReport> {
@@ -67,14 +71,14 @@ class Story {
       source: checkLedger(writes, await rowsInPostgres(world.databaseUrl)),
       target: this.#storeAnswers ? checkLedger(writes, await inStore()) : null,
       parity: this.#parity,
-      debtSlots: await watch.debtSlots(),
+      debt: this.#debt,
       durationMs: Date.now() - startedMs,
       slotOf: (account) => hashSlotOf(String(account)),
     })
   }
 
   get #storeAnswers(): boolean {
-    return this.#options.incident !== 'dead-target'
+    return this.#options.incident !== 'dead-target' || this.#debt?.parkedHomeMs != null
   }
 
   async #goWrong(fault: Fault): Promise<void> {
@@ -92,7 +96,7 @@ class Story {
     await this.#stage.pause((STEP_MS * 2) / 3)
     await this.#stage.notYetJudged(before)
     this.#rounds.push(await playFault(this.#stage, fault, { accounts, random: this.#random, say }))
-    // For good is for good.
+    // A dead store has an end of its own.
     if (fault !== 'no answers') FAULT_ACTS[fault].end(this.#stage)
   }
 }

@@ -7,6 +7,7 @@ export function tellIncident(report: IncidentReport): string[] {
     ...report.rounds.map(tellRound),
     `${report.acknowledgedWrites} writes acknowledged, ${report.refusedWrites} refused, ${report.unknownWrites} unknown.`,
     `${report.lostWrites} lost, ${report.doubledWrites} doubled, ${report.staleReads} stale reads, ${report.halfReads} reads of half a transaction.`,
+    ...tellDebt(report),
     tellParity(report),
     `${(report.durationMs / 1_000).toFixed(1)} s in all.`,
     report.ok ? 'The judge went back alone, and nothing was lost.' : `NOT OK: ${report.failures.join('; ')}.`,
@@ -23,13 +24,18 @@ export function tellRound(round: IncidentReport['rounds'][number]): string {
   return `${fault}: ${verdict}, ${off}, ${back}. The canary answered ${canaryRequestsPerSecond} requests a second meanwhile.`
 }
 
-function tellParity({ comparedWith, rowsCompared, differences, parkedSlots, debtSlots }: IncidentReport): string {
+function tellParity({ comparedWith, rowsCompared, differences }: IncidentReport): string {
   if (comparedWith === 'both stores') return `Parity: ${rowsCompared} rows compared, ${differences} differences.`
-  return [
-    'The store cannot be asked: PostgreSQL alone was held against the journal of acknowledged writes.',
-    `${parkedSlots} slots wait for the store, because it alone knows what became of a write of theirs; ${debtSlots} went home without it,`,
-    'and are compared and put right before keys move there again.',
-  ].join(' ')
+  return 'The store cannot be asked: PostgreSQL alone was held against the journal of acknowledged writes.'
+}
+
+function tellDebt({ rounds, parkedSlots, debtSlots, parkedHomeMs, debtPaidMs }: IncidentReport): string[] {
+  if (!rounds.some(({ fault }) => fault === 'no answers')) return []
+  const waited = `${parkedSlots} slots had to wait for the store, because it alone knew what became of a write of theirs`
+  const home = parkedHomeMs === null ? 'they wait still' : `they were home ${seconds(parkedHomeMs)} after it answered again`
+  const paid =
+    debtPaidMs === null ? 'that is owed still' : `both stores were compared and put right ${seconds(debtPaidMs)} after it answered again`
+  return [`${waited}; ${home}. ${debtSlots} went home without it; ${paid}.`]
 }
 
 function seconds(ms: number): string {

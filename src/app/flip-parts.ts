@@ -5,9 +5,7 @@ import type { FlipObservation } from '../flip/precheck.ts'
 import { systemClock } from '../lib/clock.ts'
 import { Signal } from '../lib/latch.ts'
 import type { Owner, SlotId } from '../model/ids.ts'
-import type { AggregateKey } from '../model/key.ts'
 import { standbysNotNamed } from '../model/standby.ts'
-import type { Target } from '../model/target.ts'
 import { checkGuard } from '../source/guard.ts'
 import type { PostgresLeaderControl } from '../store/leader-control.ts'
 import { type FrozenSlot, frozenSlots } from '../store/violations.ts'
@@ -17,7 +15,7 @@ import { leaseSettings } from './load-config.ts'
 import { slotNameOf } from './names.ts'
 import type { OwnerRecord } from './owner-record.ts'
 import type { Syncs } from './syncs.ts'
-import { createTargetAnswers } from './target-answers.ts'
+import type { TargetAnswers } from './target-answers.ts'
 import { type VerifyParts, verifySlots } from './verify-slots.ts'
 import type { Workspace } from './workspace.ts'
 
@@ -28,9 +26,7 @@ export interface FlipPartsOptions {
   readonly standbys: FlipStandbys
   readonly ownerRecord: OwnerRecord
   readonly verify: VerifyParts
-  readonly target: Target
-  /** An aggregate that may be asked for at any time. */
-  readonly probeKey: AggregateKey
+  readonly answers: Pick<TargetAnswers, 'ask'>
   readonly wayBackProven: () => boolean
   readonly onStep: (event: StepEvent) => void
 }
@@ -50,11 +46,11 @@ export function flipParts(options: FlipPartsOptions): FlipParts {
     control,
     passed: (marker, signal) => syncs.passed(marker, signal),
     drain: (slots, leases, signal) => syncs.reverse.drain(slots, leases, signal),
-    targetAnswers: createTargetAnswers({ target: options.target, key: options.probeKey, clock: systemClock }),
+    targetAnswers: (signal) => options.answers.ask(signal),
     drainHeld: (request, signal) => syncs.reverse.drainHeld(request, signal),
     verify: (slots, _to, signal) => verifySlots(options.verify, slots, systemClock, signal),
     standbys: options.standbys,
-    recordOwner: (flip, signal) => options.ownerRecord.write(flip, signal),
+    recordOwner: (flip, how, signal) => options.ownerRecord.write(flip, how, signal),
     nextWake: (signal) => woken.next(signal),
     observe: (to, slots) => observe(options, to, slots, admin, mapping),
     onStep: options.onStep,

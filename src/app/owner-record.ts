@@ -19,8 +19,8 @@ import type { Session } from '../store/session.ts'
 export interface OwnerRecord {
   /** @throws POSTGRES_CHANGED. With the target silent the comparison is owed. */
   check(): Promise<void>
-  /** Before a flip is routed. @throws POSTGRES_CHANGED. */
-  write(flip: FlipRecord, signal: AbortSignal): Promise<void>
+  /** Before a flip is routed. A target known to be silent is not asked, and owes the item at once. @throws POSTGRES_CHANGED. */
+  write(flip: FlipRecord, how: { readonly targetSilent: boolean }, signal: AbortSignal): Promise<void>
   /** What is still owed, for the check of a flip to the target. */
   payDebt(): Promise<readonly string[]>
 }
@@ -101,8 +101,9 @@ export function openOwnerRecord(options: OwnerRecordOptions): OwnerRecord {
       // The first one is written before the first flip to the target begins: a failover before that concerns nobody.
       owed = last?.['kind'] === ITEM_OWED || read === undefined || read === null
     },
-    async write(flip, signal) {
-      if (await insist({ ...checked(server), epoch: flip.epoch }, OWED_AFTER_MS[flip.to], signal)) return
+    async write(flip, { targetSilent }, signal) {
+      const next = { ...checked(server), epoch: flip.epoch }
+      if (!targetSilent && (await insist(next, OWED_AFTER_MS[flip.to], signal))) return
       owed = true
       await control.journal(ITEM_OWED, { flip: flip.id, epoch: flip.epoch })
       log.warn({ flip: flip.id }, 'the target did not take the control item: it is owed, and written before the next flip to the target')

@@ -38,7 +38,7 @@ import { PROBE_SLOT, withProbe } from './probe-mapping.ts'
 import { openSourceQuery } from './source-query.ts'
 import { type StandbyWatch, watchStandbys } from './standby-watch.ts'
 import { openSyncs, type Syncs } from './syncs.ts'
-import { isSilence } from './target-answers.ts'
+import { createTargetAnswers, isSilence, type TargetAnswers } from './target-answers.ts'
 import { checkRecentRows, type VerifyParts } from './verify-slots.ts'
 import { walBudgetOf, watchWalBudget } from './wal-budget.ts'
 import { reopenWorkspace, type Workspace } from './workspace.ts'
@@ -180,6 +180,7 @@ async function workAsLeader(options: ControllerOptions, led: Led, signal: AbortS
   const query = openSourceQuery({ url: workspace.url, applicationName: leaderApplicationName(control.token, 'verify') })
   const target = targetReader(store, PARITY_SEGMENTS)
   const verify: VerifyParts = { mapping: workspace.mapping, source: sourceParityReader(query.query), target, recent: syncs.recent }
+  const answers = targetAnswersOf(led)
   const parts = flipParts({
     workspace,
     control,
@@ -187,8 +188,7 @@ async function workAsLeader(options: ControllerOptions, led: Led, signal: AbortS
     standbys,
     ownerRecord,
     verify,
-    target: store,
-    probeKey: probe.key,
+    answers,
     wayBackProven: () => probe.proven(),
     onStep: ({ flip, step, phase, detail }) => log.info({ flip, step, phase, detail }, 'flip'),
   })
@@ -212,6 +212,7 @@ async function workAsLeader(options: ControllerOptions, led: Led, signal: AbortS
     syncs.run(stop.signal),
     standbys.run(stop.signal),
     probe.run(untilFinal),
+    answers.run(untilFinal),
     judge.run(untilFinal),
     runLeaderRamps({ workspace, control, measurements: syncs.measurements, judge: judge.judging, keyName: judge.keyName, log }, untilFinal),
     keepLeasesFew(workspace, control.token, stop.signal),
@@ -254,6 +255,11 @@ async function workAsLeader(options: ControllerOptions, led: Led, signal: AbortS
     await query.close()
     signal.removeEventListener('abort', onAbort)
   }
+}
+
+function targetAnswersOf({ store, probe, syncs }: Led): TargetAnswers {
+  const watched = () => [...syncs.view().rows()].some(({ owner }) => owner === 'target')
+  return createTargetAnswers({ target: store, key: probe.key, clock: systemClock, watched })
 }
 
 interface OrderParts {

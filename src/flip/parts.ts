@@ -42,7 +42,7 @@ export interface FlipParts {
   passed(marker: string, signal: AbortSignal): Promise<void>
   /** Resolves when every outbox entry of these slots is applied in PostgreSQL, or cannot be. `leases` as acked or over, looked at after the park. */
   drain(slots: readonly SlotId[], leases: readonly LeaseRow[], signal: AbortSignal): Promise<DrainReport>
-  /** False: the target has answered nothing within targetAnswerMs. */
+  /** False: the target has answered nothing for targetAnswerMs, of which what was watched before counts, and nothing that this has asked. */
   targetAnswers(signal: AbortSignal): Promise<boolean>
   /** With the target silent, from the gateways' own copies: which of these slots PostgreSQL has whole, and why the others stay. */
   drainHeld(
@@ -52,8 +52,11 @@ export interface FlipParts {
   /** What changed since the last settled check of these slots, both sides, capped. */
   verify(slots: readonly SlotId[], to: Owner, signal: AbortSignal): Promise<VerifyReport>
   readonly standbys: FlipStandbys
-  /** Durable control: before a flip routes, the target knows which PostgreSQL owns it. Throws: the flip stays open, and committed. */
-  recordOwner(flip: FlipRecord, signal: AbortSignal): Promise<void>
+  /**
+   * Durable control: before a flip routes, the target knows which PostgreSQL owns it; one known to be silent is not asked, and that is owed.
+   * Throws: the flip stays open, and committed.
+   */
+  recordOwner(flip: FlipRecord, how: { readonly targetSilent: boolean }, signal: AbortSignal): Promise<void>
   /** Resolves at the next sign that a lease row may have changed. */
   nextWake(signal: AbortSignal): Promise<void>
   observe(to: Owner, slots: readonly SlotId[]): Promise<FlipObservation>

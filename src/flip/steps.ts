@@ -181,7 +181,7 @@ const route: Step = {
       const behind = await parts.standbys.awaitFlushed(run.ended)
       if (behind.length > 0) throw new SwitchbackError('FLIP_UNROUTED', { flip: run.flip.id, waitingFor: behind.map(describeStandby) })
     }
-    await parts.recordOwner(run.flip, run.ended)
+    await parts.recordOwner(run.flip, { targetSilent: run.answers === false }, run.ended)
     if (run.held) run.flip = await parts.control.releaseFlip(run.flip)
     const leases = await acksInTime(parts, run)
     return leases === null

@@ -19,8 +19,8 @@ export interface PartialAckOptions {
   readonly signal: AbortSignal
 }
 
-/** Work that ends by itself is given so long: then the ack says it all. */
-const PARTIAL_AFTER_MS = 500
+/** Work that ends by itself is given so long: then the ack says it all. A rollback asks a silent target for as long (silentAnswerMs). */
+const PARTIAL_AFTER_MS = 200
 const RETRY: BackoffLimits = { firstMs: 50, capMs: 500 }
 
 interface Told {

@@ -52,6 +52,8 @@ export interface HeldDecision {
   /** Nothing is missing, but PostgreSQL does not hold all of it yet. */
   readonly applying: readonly SlotId[]
   readonly stay: readonly StaysParked[]
+  /** Of those that stay: a gateway may yet tell what is missing. What holds the others up, only the target or a later word ends. */
+  readonly coming: readonly SlotId[]
 }
 
 /** More holes than this in one outbox are not looked at one by one: its group stays. */
@@ -59,9 +61,7 @@ const HOLES_MAX = 1_000
 
 export function decideHeld(evidence: HeldEvidence): HeldDecision {
   const blocked = new Map<SlotId, string>(evidence.halted)
-  const block = (slot: SlotId, because: string) => {
-    if (!blocked.has(slot)) blocked.set(slot, because)
-  }
+  const missing = new Map<SlotId, string>()
   const byGroup = new Map<number, SlotId[]>()
   for (const slot of evidence.slots) {
     const group = evidence.groupOf(slot)
@@ -71,31 +71,41 @@ export function decideHeld(evidence: HeldEvidence): HeldDecision {
     for (const [group, slots] of byGroup) {
       const found = lookAtOutbox(evidence, lease, group)
       for (const slot of slots) {
-        const because = found.all ?? found.slots.get(slot)
-        if (because !== undefined) block(slot, because)
+        note(blocked, slot, found.all ?? found.slots.get(slot))
+        note(missing, slot, found.missing)
       }
     }
   }
   const applying = new Set<SlotId>()
   for (const one of evidence.open) {
     if (one.openBecause === null) applying.add(one.slot)
-    else block(one.slot, `key ${one.key}: ${one.openBecause}`)
+    else note(missing, one.slot, `key ${one.key}: ${one.openBecause}`)
   }
-  const free = evidence.slots.filter((slot) => !blocked.has(slot))
+  const because = (slot: SlotId) => blocked.get(slot) ?? missing.get(slot)
+  const free = evidence.slots.filter((slot) => because(slot) === undefined)
+  const stays = evidence.slots.filter((slot) => because(slot) !== undefined)
   return {
     go: free.filter((slot) => !applying.has(slot)),
     applying: free.filter((slot) => applying.has(slot)),
-    stay: evidence.slots.filter((slot) => blocked.has(slot)).map((slot) => ({ slot, because: blocked.get(slot)! })),
+    stay: stays.map((slot) => ({ slot, because: because(slot)! })),
+    coming: stays.filter((slot) => !blocked.has(slot)),
   }
+}
+
+/** The first reason is told. */
+function note(reasons: Map<SlotId, string>, slot: SlotId, because: string | undefined): void {
+  if (because !== undefined && !reasons.has(slot)) reasons.set(slot, because)
 }
 
 interface OutboxLook {
   /** Why no slot of the group may go. */
   readonly all: string | undefined
   readonly slots: ReadonlyMap<SlotId, string>
+  /** An entry that may be of any slot of the group, and has not come yet. */
+  readonly missing: string | undefined
 }
 
-const CLEAR: OutboxLook = { all: undefined, slots: new Map() }
+const CLEAR: OutboxLook = { all: undefined, slots: new Map(), missing: undefined }
 
 function lookAtOutbox(evidence: HeldEvidence, lease: LeaseRow, group: number): OutboxLook {
   const seen = evidence.outbox(group, lease.lease)
@@ -114,10 +124,9 @@ function lookAtOutbox(evidence: HeldEvidence, lease: LeaseRow, group: number): O
   const next = (acked ? lease.nextSequences : partial!.nextSequences).get(group) ?? 1
   const holes = seen.missing(next - 1, HOLES_MAX)
   const unexplained = holes.find((sequence) => undecided?.get(sequence) === undefined)
-  if (unexplained !== undefined || holes.length >= HOLES_MAX)
-    return {
-      slots,
-      all: `${name} does not hold entry ${unexplained ?? holes[0]} of group ${group} any more, and the target cannot be asked for it`,
-    }
-  return { all: undefined, slots }
+  const missing =
+    unexplained === undefined && holes.length < HOLES_MAX
+      ? undefined
+      : `${name} does not hold entry ${unexplained ?? holes[0]} of group ${group} any more, and the target cannot be asked for it`
+  return { all: undefined, slots, missing }
 }

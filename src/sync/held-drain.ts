@@ -37,9 +37,9 @@ export async function drainHeld(world: HeldWorld, request: HeldRequest, signal: 
   const { clock, limits } = world
   const untilMs = clock.monotonicMs() + limits.copiesWaitMs
   for (;;) {
-    const { go, applying, stay } = decideHeld(evidence(world, request))
-    // A copy that is on its way is waited for; so is PostgreSQL, as long as the flip has time.
-    const waits = applying.length > 0 || (stay.length > 0 && clock.monotonicMs() < untilMs)
+    const { go, applying, stay, coming } = decideHeld(evidence(world, request))
+    // A copy that may be on its way is waited for; so is PostgreSQL, as long as the flip has time.
+    const waits = applying.length > 0 || (coming.length > 0 && clock.monotonicMs() < untilMs)
     if (!waits || signal.aborted) {
       const late = applying.map((slot) => ({ slot, because: 'PostgreSQL had not taken all of its transactions in time' }))
       return { go, stay: [...stay, ...late] }

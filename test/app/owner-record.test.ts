@@ -9,6 +9,7 @@ import { VirtualClock } from '../support/virtual-clock.ts'
 
 const HERE: ControlItem = { systemIdentifier: '7', timeline: 1, epoch: 3 }
 const NEVER = new AbortController().signal
+const ASKED = { targetSilent: false }
 const LOG = { warn: () => undefined }
 
 interface Scene {
@@ -80,10 +81,10 @@ test('each flip takes the item forward; one that the target does not take in tim
   await world.target.writeControl(null, HERE)
   const record = lead(world)
   await record.check()
-  await record.write(flip(5, 'target'), NEVER)
+  await record.write(flip(5, 'target'), ASKED, NEVER)
   assert.equal((await world.target.readControl())!.epoch, 5)
   world.silent = true
-  await world.clock.run(record.write(flip(6, 'source'), NEVER))
+  await world.clock.run(record.write(flip(6, 'source'), ASKED, NEVER))
   assert.deepEqual(world.journal, [ITEM_OWED])
   world.here = { ...HERE, epoch: 6 }
   // Also by the next lead, and while the target is silent.
@@ -93,6 +94,20 @@ test('each flip takes the item forward; one that the target does not take in tim
   world.silent = false
   assert.deepEqual(await world.clock.run(next.payDebt()), [])
   assert.deepEqual([(await world.target.readControl())!.epoch, world.journal.at(-1)], [6, ITEM_PAID])
+})
+
+test('a target that is known to be silent is not asked: the item is owed at once (60)', async () => {
+  const world = scene()
+  await world.target.writeControl(null, HERE)
+  const record = lead(world)
+  await record.check()
+  world.silent = true
+  await record.write(flip(6, 'source'), { targetSilent: true }, NEVER) // no clock runs
+  assert.deepEqual(world.journal, [ITEM_OWED])
+  world.silent = false
+  world.here = { ...HERE, epoch: 6 }
+  assert.deepEqual(await record.payDebt(), [])
+  assert.equal((await world.target.readControl())!.epoch, 6)
 })
 
 test('a lead that began while the target was silent compares before the next move to it', async () => {

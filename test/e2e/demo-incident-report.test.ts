@@ -29,7 +29,7 @@ const EVIDENCE: IncidentEvidence = {
   source: CLEAN,
   target: CLEAN,
   parity: { rowsCompared: 100, differences: 0, notChecked: 0 },
-  debtSlots: 0,
+  debt: null,
   durationMs: 60_000,
   slotOf: (account) => account,
 }
@@ -101,13 +101,31 @@ test('with a silent store nothing is claimed of it: differences are unknown, and
     rounds: [{ ...ROUND, fault: 'no answers', parkedSlots: [4, 5, 6] }],
     target: null,
     parity: null,
-    debtSlots: 1_021,
+    debt: { debtSlots: 1_021, parkedHomeMs: null, debtPaidMs: null },
   })
   assert.deepEqual(
-    [dead.ok, dead.differences, dead.comparedWith, dead.parkedSlots, dead.debtSlots],
-    [true, null, 'the journal alone', 3, 1_021],
+    [dead.ok, dead.differences, dead.comparedWith, dead.parkedSlots, dead.debtSlots, dead.debtPaidMs],
+    [false, null, 'the journal alone', 3, 1_021, null],
   )
-  assert.match(tellIncident(dead).join('\n'), /PostgreSQL alone .*3 slots wait .*1021 went home/s)
+  assert.match(dead.failures.join('; '), /did not go home/)
+  assert.match(tellIncident(dead).join('\n'), /3 slots had to wait .*they wait still\. 1021 went home .*owed still.*PostgreSQL alone/s)
+})
+
+test('a store that was dead and answers again is paid its debt and compared in full', () => {
+  const again = (debtPaidMs: number | null) =>
+    report({
+      incident: 'dead-target',
+      rounds: [{ ...ROUND, fault: 'no answers', parkedSlots: [4, 5, 6] }],
+      debt: { debtSlots: 1_021, parkedHomeMs: 2_400, debtPaidMs },
+    })
+  const paid = again(7_900)
+  assert.deepEqual(
+    [paid.ok, paid.differences, paid.comparedWith, paid.verdictToOffMs, paid.parkedHomeMs, paid.debtPaidMs],
+    [true, 0, 'both stores', 400, 2_400, 7_900],
+  )
+  assert.match(tellIncident(paid).join('\n'), /they were home 2\.4 s .*1021 went home without it; both stores .* 7\.9 s/s)
+  assert.match(again(null).failures.join('; '), /the debt was not paid/)
+  assert.deepEqual([report({}).parkedHomeMs, report({}).debtPaidMs], [null, null])
 })
 
 test('after the way back only keys that still wait for the store may be refused', () => {

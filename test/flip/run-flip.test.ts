@@ -285,7 +285,9 @@ const SILENT: Partial<FlipParts> = {
 test('with the target silent, slots whose entries the gateways hold go back in debt, the others stay parked by name (26, 60)', async () => {
   const world = fakeWorld('target')
   const stay = [{ slot: 1, because: 'key 8: whether version 3 was committed is not known yet' }]
-  const { clock, parts } = scene(world, { ...SILENT, drainHeld: async () => ({ go: [0, 2], stay }) })
+  const told: boolean[] = []
+  const recordOwner: FlipParts['recordOwner'] = async (_, { targetSilent }) => void told.push(targetSilent)
+  const { clock, parts } = scene(world, { ...SILENT, drainHeld: async () => ({ go: [0, 2], stay }), recordOwner })
   const { flip, steps, waiting } = await clock.run(runFlip(parts, 'source', [0, 1, 2], never))
   assert.deepEqual(world.calls, ['intent', 'parking', 'split', 'commit', 'finish'])
   assert.deepEqual(owners(world).slice(0, 4), ['source/steady', 'target/parking', 'source/steady', 'target/steady'])
@@ -294,6 +296,7 @@ test('with the target silent, slots whose entries the gateways hold go back in d
     { went: [0, 2], debts: [0, 2], parked: [1], stay },
   )
   assert.match(steps.find(({ step }) => step === 'verify')!.detail, /skipped and owed/)
+  assert.deepEqual(told, [true], 'nothing more is asked of it')
 })
 
 test('with the target silent and nothing whole, everything stays parked and no debt is made', async () => {

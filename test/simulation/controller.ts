@@ -4,7 +4,7 @@
 import { flipWaiting, giveUp, type Waiting } from '../../src/app/flip-waiting.ts'
 import { readOnlyFirst, setReadOnly } from '../../src/app/read-only.ts'
 import { type StandbyWatch, watchStandbys } from '../../src/app/standby-watch.ts'
-import { createTargetAnswers } from '../../src/app/target-answers.ts'
+import { createTargetAnswers, type TargetAnswers } from '../../src/app/target-answers.ts'
 import type { FlipParts } from '../../src/flip/parts.ts'
 import { resumeFlips, runFlip } from '../../src/flip/run-flip.ts'
 import { awaitAcks } from '../../src/flip/waits.ts'
@@ -196,6 +196,7 @@ class LeaderParts {
   readonly #markers = new Set<string>()
   readonly #marked = new Signal()
   readonly #woken = new Signal()
+  readonly #answers: TargetAnswers
   #view: RoutingView
   #leases: readonly LeaseRow[] = []
 
@@ -204,6 +205,15 @@ class LeaderParts {
     this.#options = options
     this.#view = viewOf(world.postgres)
     options.control.onLeaseChange(() => this.#woken.notify())
+    this.#answers = createTargetAnswers(
+      {
+        target: linkedTarget(world, host, 'watch'),
+        key: KEYS[0]!,
+        clock: world.kernel.clock(host),
+        watched: () => [...this.#view.rows()].some(({ owner }) => owner === 'target'),
+      },
+      { targetAnswerMs: 250, silentAnswerMs: 60, againMs: 20, lookMs: 80, looksMin: 2, staleMs: 800, hangingMax: 8 },
+    )
     this.reverse = createReverseSync({
       target: linkedTarget(world, host, 'sync'),
       applier,
@@ -241,7 +251,13 @@ class LeaderParts {
     const end = () => stop.abort()
     signal.addEventListener('abort', end, { once: true })
     await this.#refresh()
-    const parts = [this.#forward(stop.signal), this.reverse.run(stop.signal), this.#keepFresh(stop.signal), this.#jobs(stop.signal)]
+    const parts = [
+      this.#forward(stop.signal),
+      this.reverse.run(stop.signal),
+      this.#keepFresh(stop.signal),
+      this.#answers.run(stop.signal),
+      this.#jobs(stop.signal),
+    ]
     try {
       await Promise.race(parts)
     } finally {
@@ -325,10 +341,7 @@ class LeaderParts {
       control,
       passed: (marker, signal) => this.#passed(marker, signal),
       drain: (slots, leases, signal) => this.reverse.drain(slots, leases, signal),
-      targetAnswers: createTargetAnswers(
-        { target: linkedTarget(world, host, 'sync'), key: KEYS[0]!, clock: kernel.clock(host) },
-        { targetAnswerMs: 250, silentAnswerMs: 60, againMs: 20 },
-      ),
+      targetAnswers: (signal) => this.#answers.ask(signal),
       drainHeld: (request, signal) => this.reverse.drainHeld(request, signal),
       // An old leader that wakes late may look at anything: its commit is refused.
       verify: async (slots) => {

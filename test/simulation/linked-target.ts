@@ -12,7 +12,8 @@ const OUTBOX_READ_MS = 400
 
 type Linked = Pick<World, 'kernel' | 'coverage' | 'failing' | 'late'> & { readonly store: FakeStore }
 
-export function linkedTarget(world: Linked, host: Host, engine: 'commit' | 'sync'): Target {
+/** `watch`: whether it answers at all. That is no work, and covers none. */
+export function linkedTarget(world: Linked, host: Host, engine: 'commit' | 'sync' | 'watch'): Target {
   const { kernel, store, coverage } = world
   const fate = (operation: Operation) => {
     const { late } = world
@@ -40,6 +41,7 @@ export function linkedTarget(world: Linked, host: Host, engine: 'commit' | 'sync
   }
   const timeoutMs = (operation: Operation) => (engine === 'sync' && operation === 'readOutbox' ? OUTBOX_READ_MS : REQUEST_TIMEOUT_MS)
   const target = remoteTarget({ time: kernel.time, store, host, fate, spreadMs, timeoutMs })
+  if (engine === 'watch') return target
   const counted = <A extends unknown[], R>(operation: Operation, call: (...args: A) => Promise<R>) => {
     const step = `${engine}: ${operation}` as Step
     return (...args: A) => coverage.during(step, host, call(...args))

@@ -34,7 +34,7 @@ const word = (more: Partial<PartialAck> = {}): PartialAck => ({
 const stays = (of: HeldEvidence) => decideHeld(of).stay.map(({ slot }) => slot)
 
 test('slots whose entries are all at hand and applied go (60)', () => {
-  assert.deepEqual(decideHeld(evidence()), { go: [0, 1, 2, 3], applying: [], stay: [] })
+  assert.deepEqual(decideHeld(evidence()), { go: [0, 1, 2, 3], applying: [], stay: [], coming: [] })
 })
 
 test('what is known and not yet in PostgreSQL is waited for; what nobody has decided stays, by key', () => {
@@ -51,6 +51,7 @@ test('what is known and not yet in PostgreSQL is waited for; what nobody has dec
     go: [1, 3],
     applying: [0],
     stay: [{ slot: 2, because: 'key 8: whether version 3 was committed is not known yet' }],
+    coming: [2],
   })
 })
 
@@ -76,6 +77,18 @@ test('an entry that its gateway holds no more may be of any slot of its group: t
   const partial = word({ undecided: new Map([[0, new Map([[2, 1]])]]) })
   assert.deepEqual(stays(evidence({ leases: [acked({ ackedEpoch: 8, partial })], lost: [2, 3] })), [0, 1])
   assert.deepEqual(stays(evidence({ lost: [4] })), [], 'nothing was written beyond what it says')
+})
+
+test('only what a gateway may yet tell is worth waiting for: no work of its own, no outbox that nobody can read (60)', () => {
+  const coming = (of: HeldEvidence) => decideHeld(of).coming
+  const partial = word({ busy: new Set([0]), undecided: new Map([[1, new Map([[2, 3]])]]) })
+  const stuck = acked({ ackedEpoch: 8, partial })
+  assert.deepEqual([stays(evidence({ leases: [stuck] })), coming(evidence({ leases: [stuck] }))], [[0, 3], []])
+  assert.deepEqual(coming(evidence({ leases: [stuck], lost: [3] })), [1], 'slot 0 stays whatever comes')
+  const open = [0, 2].map((slot) => ({ slot, key: `${slot}`, openBecause: 'whether version 3 was committed is not known yet' }))
+  assert.deepEqual(coming(evidence({ leases: [stuck], open })), [2])
+  assert.deepEqual(coming(evidence({ leases: [acked(), leaseRow('b', { over: true, ackedEpoch: 9 })], open })), [])
+  assert.deepEqual(coming(evidence({ leases: [acked({ ackedEpoch: 8 })] })), [], 'the word is of the park')
 })
 
 test('of a lease that is over only an outbox that was read to its final end is known (26, 60)', () => {

@@ -298,6 +298,22 @@ test('with the target unreachable, slots whose entries are all held by gateways 
   assert.deepEqual(it.appliedIds(), ['7.1', '7.2', '7.3', '7.4', '7.5'])
 })
 
+test('with the target silent, a copy that may be on its way is waited for, and nothing else is (60)', async () => {
+  await using it = scene({ limits: { copiesWaitMs: 60_000 } })
+  it.leases.set('l', leaseRow('l'))
+  const [seven, eight] = [hashSlotOf('7'), hashSlotOf('8')]
+  const word = { epoch: 9, busy: new Set([eight]), nextSequences: new Map([[groupOf('7'), 3]]), undecided: new Map() }
+  const leases = [leaseRow('l', { ackedEpoch: 8, partial: word })]
+  it.tell('l', 1, entry('7', 1, '7.1'))
+  const late = AbortSignal.timeout(20_000)
+  const held = it.sync.drainHeld({ slots: [seven, eight], epoch: 9, leases }, late)
+  it.tell('l', 2, entry('7', 2, '7.2'))
+  // Work of the gateway's own that has not ended is in its word: no wait ends it.
+  const { go, stay } = await held
+  assert.deepEqual([go, stay.map(({ slot }) => slot), it.appliedIds()], [[seven], [eight], ['7.1', '7.2']])
+  assert.ok(!late.aborted, 'it was waited for what cannot come')
+})
+
 test('an old leader stops at its first stale token, and the new one finds everything again (56)', async () => {
   const shared = fakeApplier(() => targetOwnsAll(TENURE, BASE))
   const target = fakeTarget()
