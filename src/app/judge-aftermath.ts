@@ -138,16 +138,21 @@ async function onsetOf({ verdict }: VerdictRow, text: string | null): Promise<nu
   return recorded === null ? null : onsetMs(verdict, recorded, () => nextTurn())
 }
 
+/** Flips of this way home: what a person started again afterwards, and its way home, are another matter. */
+const HOMEWARD = `f.owner_to = 'source' and f.started_at >= v.at and not exists (
+  select from switchback.flip o
+   where o.owner_to = 'target' and o.state in ('committed', 'routed') and o.started_at > v.at and o.number < f.number)`
+
 async function homeFacts(session: Session, { id }: VerdictRow, job: Job | null): Promise<HomeFacts> {
   const flips = await session.query(
     `select f.id, f.state, cardinality(f.slots) as n from switchback.flip f, switchback.verdict v
-      where v.id = $1 and f.owner_to = 'source' and f.started_at >= v.at order by f.number limit 1000`,
+      where v.id = $1 and ${HOMEWARD} order by f.number limit 1000`,
     [id],
   )
   const [off] = await session.query(
     `select max(j.at) as at, round(extract(epoch from max(j.at) - min(v.at)) * 1000) as ms
        from switchback.verdict v
-       join switchback.flip f on f.owner_to = 'source' and f.state = 'routed' and f.started_at >= v.at
+       join switchback.flip f on f.state = 'routed' and ${HOMEWARD}
        join switchback.journal j on j.flip = f.id and j.kind = 'finish'
       where v.id = $1`,
     [id],

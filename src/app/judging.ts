@@ -95,9 +95,11 @@ export class Judging implements LiveJudge {
   }
 
   startAgain(): Promise<void> {
+    const heardOf = this.#rolledBack?.id
     return this.#turns.take(async () => {
       await this.#recordPending()
-      if (this.#state.rolledBack === null) return
+      // One that is recorded only now: whoever starts again has not heard of it.
+      if (this.#state.rolledBack === null || this.#rolledBack?.id !== heardOf) return
       const saved = savedState(startedAgain(this.#state))
       await this.#parts.store.startAgain(saved ?? savedState(FRESH_JUDGE)!)
       this.#state = startedAgain(this.#state)

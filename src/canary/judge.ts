@@ -245,9 +245,11 @@ function wrongWriteVerdict(evidence: Evidence): JudgeVerdict | null {
 
 function nextStep(state: JudgeState, step: number): JudgeState {
   // From no canary or to none: another canary, that is not judged for what an earlier one did.
-  const change = step === 0 || state.step === 0 ? begunAgain : resized
+  const another = step === 0 || state.step === 0
+  const change = another ? begunAgain : resized
   const statements = Object.fromEntries(Object.entries(state.statements).map(([name, one]) => [name, change(one)]))
-  return { ...state, step, statements, bakedMs: 0, silentMs: 0 }
+  // One that grows batch by batch in a silence is as silent as one that stands (INV-10).
+  return { ...state, step, statements, bakedMs: 0, silentMs: another ? 0 : state.silentMs }
 }
 
 function alarmVerdict(

@@ -46,6 +46,19 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     to_char(f.started_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), f.steps::text
 $$;
 comment on function switchback.flip_rows(switchback.flip) is 'A flip as its callers read it.';
+
+create or replace function switchback.canary_off() returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+  by_verdict bigint;
+begin
+  -- The row that a verdict and a start again lock for update: either comes first, and who comes second knows. A save of the judge's state
+  -- goes by.
+  select j.rolled_back into by_verdict from switchback.judge j for key share;
+  return by_verdict is not null;
+end $$;
+comment on function switchback.canary_off() is
+  'The judge has turned the traffic back, and no person has started again: until the transaction ends that stays so.';
 `
 
 /** The shape that every act on a flip returns. */
@@ -67,6 +80,10 @@ begin
   if (select s.ending from switchback.state s) then
     raise exception using errcode = '${STATE_OF.FLIP_STATE}', message = 'the move ends on the target: there is no way back',
       detail = json_build_object('flip', 'new', 'state', 'the move ends on the target', 'act', 'intent')::text;
+  end if;
+  if p_to = 'target' and switchback.canary_off() then
+    raise exception using errcode = '${STATE_OF.FLIP_STATE}', message = 'the judge turned the traffic back',
+      detail = json_build_object('flip', 'new', 'state', 'off by a verdict until a person starts again', 'act', 'intent')::text;
   end if;
   select * into f from switchback.flip x where x.state not in ('cancelled', 'routed') and x.slots && wanted order by x.number limit 1;
   if found then
@@ -160,6 +177,8 @@ begin
   if not (f.state = 'fenced' or f.owner_to = 'source' and f.state = 'parking') or f.owner_to = 'target' and f.marker_lsn is null then
     perform switchback.refuse_flip(f, 'commit');
   end if;
+  -- After a verdict nothing goes to the target, a flip that was under way neither: it is cancelled.
+  if f.owner_to = 'target' and switchback.canary_off() then perform switchback.refuse_flip(f, 'commit while the canary is off by a verdict'); end if;
   if clock_timestamp() > f.started_at + f.deadline_ms * interval '1 millisecond' then
     raise exception using errcode = '${STATE_OF.FLIP_DEADLINE}', message = 'the deadline of the flip has passed',
       detail = json_build_object('flip', f.id)::text;

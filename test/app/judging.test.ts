@@ -230,6 +230,25 @@ test('what gateways measured and nobody heard is in what the judge says of itsel
     )
   }))
 
+test('whoever starts again before a verdict is recorded has not heard of it: it is recorded, and stands', () =>
+  withJudge(async ({ world, session, known, lead }) => {
+    const led = await lead()
+    await world.admin.query(`
+      create function public.refuse() returns trigger language plpgsql as $$ begin raise exception 'not now'; end $$;
+      create trigger refuse before insert on switchback.job for each row execute function public.refuse()`)
+    known.statements = { deposit: FAILING }
+    await untilVerdict(led)
+    await world.admin.query('drop trigger refuse on switchback.job')
+
+    await led.judging.startAgain()
+
+    const { id } = await recorded(led)
+    assert.equal((await session.query('select rolled_back from switchback.judge'))[0]!['rolled_back'], String(id))
+    assert.equal(led.judging.now().rolledBack?.detector, 'error-limit')
+    await led.judging.startAgain()
+    assert.equal(led.judging.now().rolledBack, null)
+  }))
+
 test('a new leader goes on from the evidence of the old one, and does not act on its verdict again (faults.md 4)', () =>
   withJudge(async ({ session, known, lead }) => {
     const levelOf = (led: Led) => led.judging.standing()!.levels.find(({ detector }) => detector === 'error-limit')!.level

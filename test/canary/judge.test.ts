@@ -170,6 +170,17 @@ for (const [name, broken] of Object.entries(BROKEN)) {
   })
 }
 
+test('INV-10: a canary that grows batch by batch in a silence goes back after the bounded silence, as one that stands does', () => {
+  const { verdicts } = judgedAll(
+    Array.from({ length: 62 }, (_, i) => evidenceAt(next + i, null, { step: 41 + i })),
+    calm,
+  )
+  assert.deepEqual(
+    verdicts.map(({ act, detector }) => [act, detector]),
+    [['rollback', 'silence']],
+  )
+})
+
 test('silence without a canary out is no reason for anything; control alone is learned from', () => {
   const before = judgedAll(Array.from({ length: 700 }, (_, i) => evidenceAt(i, { ...HEALTHY, canary: NO_COUNTS }, { step: 0 })))
   assert.deepEqual([before.verdicts, before.last.holds], [[], ['no canary is out']])

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { LINE_FAULTS } from '../../examples/ledger/fault-proxy.ts'
 import { seededRandom } from '../../src/lib/prng.ts'
+import { isWritten } from './answers.ts'
 import { type Event, planRound } from './plan.ts'
 import { POINTS, type Role } from './points.ts'
-import { isWritten } from './round.ts'
 
-const OPTIONS = { kills: 12, lines: 3, stops: 1 }
+const OPTIONS = { kills: 12, lines: 3, stops: 1, verdicts: 4 }
 const planOf = (seed: number) => planRound(seededRandom(seed), OPTIONS)
 const MANY = Array.from({ length: 400 }, (_, seed) => planOf(seed))
 const events = MANY.flatMap((plan) => plan.events.map(({ event }) => event))
@@ -19,13 +19,15 @@ test('the same seed is the same round', () => {
 test('a round has what was asked for, the kill of the backfill included', () => {
   for (const { events } of MANY) {
     const count = (...kinds: Event['kind'][]) => events.filter(({ event }) => kinds.includes(event.kind)).length
-    assert.deepEqual([count('kill process', 'kill command', 'kill store') + 1, count('break line'), count('stop')], [12, 3, 1])
+    const kills = count('kill process', 'kill command', 'kill store') + 1
+    assert.deepEqual([kills, count('break line'), count('stop'), count('verdict')], [12, 3, 1, 4])
   }
 })
 
 test('every point, victim, line and fault comes up', () => {
   const drawn = new Set([
     ...MANY.map((plan) => `backfill ${plan.backfill.point}`),
+    ...events.flatMap((event) => (event.kind === 'verdict' ? [`${event.dies} ${event.armed.point}`] : [])),
     ...events.flatMap((event) => (event.kind === 'kill command' ? [`${event.command} ${event.armed.point}`] : [])),
     ...events.flatMap((event) =>
       event.kind === 'kill process' ? [`${event.who === 'leader' ? 'controller' : 'gateway'} ${event.armed.point}`] : [],
@@ -39,7 +41,7 @@ test('every point, victim, line and fault comes up', () => {
   assert.deepEqual(new Set(broken.map(({ fault }) => fault)), new Set(LINE_FAULTS))
   assert.equal(new Set(broken.map(({ line }) => `${line.from} ${line.to}`)).size, 12)
   const victims = events.flatMap((event) =>
-    event.kind === 'break line' || event.kind === 'kill command' ? [] : [`${event.kind} ${event.who}`],
+    event.kind === 'break line' || event.kind === 'kill command' || event.kind === 'verdict' ? [] : [`${event.kind} ${event.who}`],
   )
   assert.equal(new Set(victims).size, 8)
 })

@@ -3,7 +3,7 @@
 
 import { LINE_FAULTS, type LineFault } from '../../examples/ledger/fault-proxy.ts'
 import type { Random } from '../../src/lib/prng.ts'
-import { type Armed, COMMANDS, type CommandName, drawPoint } from './points.ts'
+import { type Armed, COMMANDS, type CommandName, drawPoint, type JudgedName } from './points.ts'
 
 export const GATEWAYS = ['gateway-1', 'gateway-2'] as const
 export const CONTROLLERS = ['controller-1', 'controller-2'] as const
@@ -25,6 +25,15 @@ export type Event =
   | { readonly kind: 'kill command'; readonly command: CommandName; readonly armed: Armed }
   | { readonly kind: 'kill store'; readonly who: StoreName }
   | { readonly kind: 'break line'; readonly broken: BrokenLine; readonly ms: number }
+  /** The judge hears nothing of a canary until it goes back; the leader dies in the middle of that, or when a person starts again. */
+  | {
+      readonly kind: 'verdict'
+      readonly dies: JudgedName
+      readonly armed: Armed
+      readonly fault: LineFault
+      /** A move to the target is under way when the judge goes back. */
+      readonly moving: boolean
+    }
   /** SIGSTOP, for longer than its lease or its lead lasts, then SIGCONT. */
   | { readonly kind: 'stop'; readonly who: 'leader' | (typeof GATEWAYS)[number] }
 
@@ -43,6 +52,8 @@ export interface PlanOptions {
   readonly kills: number
   readonly lines: number
   readonly stops: number
+  /** That are brought about, with the judge on, each with a kill; null: the judge is off. */
+  readonly verdicts: number | null
 }
 
 const LINES: readonly Line[] = [
@@ -56,15 +67,20 @@ const LINE_BROKEN_MS = { least: 300, most: 4_000 }
 /** Of ten kills: of the processes, then of commands, the rest of the stores. */
 const OF_PROCESSES = 6
 const OF_COMMANDS = 2
+/** Of ten verdicts: the leader dies when a person starts again after it. */
+const DIES_AGAIN = 2
+/** On which nothing is heard. */
+const SILENT_FAULTS = ['reset', 'black hole'] as const satisfies readonly LineFault[]
 /** Of ten kills of a process: with a line of its broken meanwhile. */
 const WITH_BROKEN_LINE = 3
 
-export function planRound(random: Random, { kills, lines, stops }: PlanOptions): Plan {
+export function planRound(random: Random, { kills, lines, stops, verdicts }: PlanOptions): Plan {
   const backfill = drawPoint('backfill', random)
   const events: Event[] = [
     ...Array.from({ length: Math.max(0, kills - 1) }, () => killEvent(random)),
     ...Array.from({ length: lines }, () => lineEvent(random)),
     ...Array.from({ length: stops }, () => stopEvent(random)),
+    ...Array.from({ length: verdicts ?? 0 }, () => verdictEvent(random)),
   ]
   for (let i = events.length - 1; i > 0; i--) {
     const j = random.int(i + 1)
@@ -98,6 +114,11 @@ function lineEvent(random: Random): Event {
 
 function stopEvent(random: Random): Event {
   return { kind: 'stop', who: random.int(2) === 0 ? 'leader' : oneOf(random, GATEWAYS) }
+}
+
+function verdictEvent(random: Random): Event {
+  const dies = random.int(10) < DIES_AGAIN ? 'again' : 'verdict'
+  return { kind: 'verdict', dies, armed: drawPoint(dies, random), fault: oneOf(random, SILENT_FAULTS), moving: random.int(2) === 0 }
 }
 
 function oneOf<T>(random: Random, from: readonly T[]): T {

@@ -5,7 +5,10 @@ import type { Random } from '../../src/lib/prng.ts'
 /** Those that place an order and follow it, and those that look at both stores. */
 export const COMMANDS = ['canary', 'rollback', 'readonly', 'parity', 'repair', 'reconcile'] as const
 export type CommandName = (typeof COMMANDS)[number]
-export type Role = 'gateway' | 'controller' | 'backfill' | CommandName
+/** Of a leader too: what it does about a verdict, and what it does when a person starts again after one. */
+export const JUDGED = ['verdict', 'again'] as const
+export type JudgedName = (typeof JUDGED)[number]
+export type Role = 'gateway' | 'controller' | 'backfill' | CommandName | JudgedName
 
 export interface Point {
   readonly of: string
@@ -56,6 +59,15 @@ export const POINTS: Readonly<Record<Role, readonly Point[]>> = {
   parity: once('parity', 'Scan ledger_accounts', 'Scan ledger_entries', 'Scan ledger_profiles'),
   repair: once('repair', 'Scan ledger_accounts', 'Scan ledger_entries', 'Scan ledger_profiles'),
   reconcile: once('reconcile', `GetItem ${OUTBOX}`),
+  verdict: [
+    ...once('verdict', 'record_verdict', 'save_judge'),
+    ...once('way home', 'write_intent', 'set_phase', 'commit_flip', 'finish_flip'),
+    // Begun, told of, ended.
+    { of: 'way home', at: 'update switchback.job', hitsMax: 3 },
+    // That the traffic is off; then, with the comparison, the whole of it.
+    ...seldom('report', 'save_report'),
+  ],
+  again: once('start again', 'start_again'),
 }
 
 /** What failpoints.mjs is armed with. */

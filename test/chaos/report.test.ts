@@ -16,6 +16,7 @@ const ROUND: RoundReport = {
   violations: [],
   notRecovered: [],
   flips: 4,
+  judge: null,
 }
 const killed = (recoveryMs: number | null, at = 'commit: before act') => ({ who: 'gateway-1', at, recoveryMs })
 

@@ -1,5 +1,21 @@
 // Promises: rounds summed up, for people and as the JSON of `npm run chaos -- --json`. Pure.
+import { JUDGE_CHECKS, type JudgeCheck, type JudgeChecked } from './judge-check.ts'
 import type { RoundReport } from './round.ts'
+
+export interface Quantiles {
+  readonly p50: number
+  readonly p99: number
+  readonly max: number
+}
+
+export interface JudgeReport extends Readonly<Record<JudgeCheck, number>> {
+  /** Rollbacks by verdict. */
+  readonly verdicts: number
+  readonly ordersHome: number
+  readonly movesHeld: number
+  readonly restarts: number
+  readonly verdictToOffMs: Quantiles
+}
 
 export interface ChaosReport {
   readonly seeds: readonly number[]
@@ -11,11 +27,13 @@ export interface ChaosReport {
   readonly doubledWrites: number
   readonly parityDifferences: number
   readonly invariantViolations: number
-  readonly recoveryMs: { readonly p50: number; readonly p99: number; readonly max: number }
+  readonly recoveryMs: Quantiles
   readonly notRecovered: number
   readonly linesBroken: number
   readonly stopped: number
   readonly flips: number
+  /** Null: it was off in all rounds. */
+  readonly judge: JudgeReport | null
   /** How often was killed where. */
   readonly points: Readonly<Record<string, number>>
   /** Sentences, each with its round's seed. */
@@ -28,7 +46,7 @@ export function summed(
 ): ChaosReport {
   const killed = rounds.flatMap((round) => round.killed)
   const sum = (of: (round: RoundReport) => number) => rounds.reduce((n, round) => n + of(round), 0)
-  const recoveries = killed.flatMap(({ recoveryMs }) => (recoveryMs === null ? [] : [recoveryMs])).sort((a, b) => a - b)
+  const recoveries = killed.flatMap(({ recoveryMs }) => (recoveryMs === null ? [] : [recoveryMs]))
   const points: Record<string, number> = {}
   for (const { who, at } of killed) {
     const point = at === 'outside' ? `${who}, outside` : at
@@ -44,11 +62,12 @@ export function summed(
     doubledWrites: sum((round) => round.doubled.length),
     parityDifferences: sum((round) => round.parityDifferences),
     invariantViolations: sum((round) => round.violations.length),
-    recoveryMs: { p50: quantile(recoveries, 0.5), p99: quantile(recoveries, 0.99), max: quantile(recoveries, 1) },
+    recoveryMs: quantilesOf(recoveries),
     notRecovered: sum((round) => round.notRecovered.length) + broken.length,
     linesBroken: sum((round) => round.linesBroken),
     stopped: sum((round) => round.stopped),
     flips: sum((round) => round.flips),
+    judge: judgeSummed(rounds.flatMap(({ judge }) => (judge === null ? [] : [judge]))),
     points: Object.fromEntries(Object.entries(points).sort(([a], [b]) => a.localeCompare(b))),
     failures: [
       ...rounds.flatMap((round) => failuresOf(round).map((what) => `seed ${round.seed}: ${what}`)),
@@ -65,6 +84,25 @@ export function failuresOf(round: RoundReport): readonly string[] {
     ...round.violations,
     ...round.notRecovered.map((what) => `not recovered: ${what}`),
   ]
+}
+
+function judgeSummed(rounds: readonly JudgeChecked[]): JudgeReport | null {
+  if (rounds.length === 0) return null
+  const sum = (of: (round: JudgeChecked) => number) => rounds.reduce((n, round) => n + of(round), 0)
+  const failed = (check: JudgeCheck) => sum(({ failures }) => failures.filter((one) => one.check === check).length)
+  return {
+    verdicts: sum((round) => round.verdicts),
+    ordersHome: sum((round) => round.ordersHome),
+    movesHeld: sum((round) => round.movesHeld),
+    restarts: sum((round) => round.restarts),
+    verdictToOffMs: quantilesOf(rounds.flatMap((round) => round.verdictToOffMs)),
+    ...(Object.fromEntries(JUDGE_CHECKS.map((check) => [check, failed(check)])) as Record<JudgeCheck, number>),
+  }
+}
+
+function quantilesOf(values: readonly number[]): Quantiles {
+  const sorted = values.toSorted((a, b) => a - b)
+  return { p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99), max: quantile(sorted, 1) }
 }
 
 /** Of sorted values, the nearest rank; 0 of none. */

@@ -3,11 +3,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { checkLedger } from '../../examples/ledger/check.ts'
 import { readJournal } from '../../examples/ledger/journal.ts'
-import type { LoadProcess } from '../../examples/ledger/load-process.ts'
 import { rowsInDynamo, rowsInPostgres } from '../../examples/ledger/stores.ts'
 import { seededRandom } from '../../src/lib/prng.ts'
-import { HASH_SLOTS, hashSlotOf } from '../../src/model/key.ts'
+import { Turns } from '../../src/lib/turns.ts'
+import { HASH_SLOTS } from '../../src/model/key.ts'
 import { eventually } from '../support/eventually.ts'
+import { firstAnswer, isWritten } from './answers.ts'
+import { checkJudge, type JudgeChecked } from './judge-check.ts'
+import { isAllReported, isCanaryOut, readJudgeRows, rollbacksSoFar } from './judge-rows.ts'
 import {
   type BrokenLine,
   CONTROLLERS,
@@ -20,13 +23,17 @@ import {
   type StoreName,
 } from './plan.ts'
 import type { Armed, CommandName } from './points.ts'
-import { ACCOUNTS, isController, openScene, type Scene } from './scene.ts'
+import { isController, openScene, type Scene } from './scene.ts'
 
 /** A process that has not come to its point by then is killed from outside. */
 const POINT_REACHED_MS = 3_000
 /** What is not served again by then counts as not recovered. */
 const RECOVERS_MS = 30_000
 const ENDS_MS = 90_000
+/** From silence to a verdict, another leader's gathering among it. */
+const VERDICT_MS = 30_000
+/** The way home and the comparison after it. */
+const JUDGED_POINT_REACHED_MS = 20_000
 /** Above lease and margin, and above what a leader's heart may stand still. */
 const STOPPED_MS = 7_000
 const LEADER_LOOK_MS = 50
@@ -65,11 +72,13 @@ export interface RoundReport {
   /** Sentences: who was not served again in time. */
   readonly notRecovered: readonly string[]
   readonly flips: number
+  /** Null: it was off. */
+  readonly judge: JudgeChecked | null
 }
 
 export async function runRound(options: RoundOptions): Promise<RoundReport> {
   const plan = planRound(seededRandom(options.seed), options)
-  const scene = await openScene(options.seed, options.signal)
+  const scene = await openScene({ seed: options.seed, judged: options.verdicts !== null, signal: options.signal })
   try {
     const round = new Round(scene, options)
     return await round.play(plan)
@@ -87,6 +96,8 @@ class Round {
   readonly #notRecovered: string[] = []
   readonly #ordered: OrderLeft[] = []
   readonly #wrongOrders: string[] = []
+  /** The one who moves the keys there and back stands aside while a verdict is brought about. */
+  readonly #operator = new Turns({ waitingMax: 2, full: () => new Error('nobody waits for the operator twice') })
   #orders = 0
   #linesBroken = 0
   #stopped = 0
@@ -114,7 +125,7 @@ class Round {
 
   /** The order that is under way ends as it should; a command that was broken is run again. */
   async #move(over: AbortSignal): Promise<void> {
-    while (!over.aborted) for (const order of ORDERS) if (!over.aborted) await this.#order(order)
+    while (!over.aborted) for (const order of ORDERS) if (!over.aborted) await this.#operator.take(() => this.#order(order))
     // The second way out pays what went home in debt while the target was silent.
     for (const order of [['rollback'], ['canary', 'start', '10%'], ['rollback']]) await this.#order(order)
   }
@@ -154,6 +165,7 @@ class Round {
     else if (event.kind === 'kill command') await this.#killCommand(event)
     else if (event.kind === 'kill store') await this.#killStore(event.who)
     else if (event.kind === 'stop') await this.#stop(event.who)
+    else if (event.kind === 'verdict') await this.#operator.take(() => this.#turnBack(event))
     else {
       this.#options.say(`${event.broken.fault} from ${event.broken.line.from} to ${event.broken.line.to}, ${event.ms} ms`)
       this.#break(event.broken)
@@ -176,18 +188,70 @@ class Round {
     if (broken !== null) this.#break(broken)
     const gone = victim.gone()!
     this.#scene.arm(name, armed)
-    const reached = await Promise.race([gone.then(() => true), sleep(POINT_REACHED_MS, false)])
-    if (!reached) victim.kill()
-    const goneMs = await gone
-    this.#scene.arm(name, null)
+    const { at, goneMs } = await this.#dead(name, { gone, armed, withinMs: POINT_REACHED_MS })
     if (broken !== null) this.#scene.line(broken.line).mend()
-    const at = reached ? `${armed.of}: ${armed.point}` : 'outside'
     const restartedMs = await eventually(() => victim.running && Date.now(), `${name} is started again`, RECOVERS_MS)
     const recoveryMs =
       before === null
         ? await this.#recovered(name, () => this.#answered([name as (typeof GATEWAYS)[number]], restartedMs))
         : await this.#recovered(name, () => this.#leads(before, goneMs))
     this.#tell({ who: name, at, recoveryMs })
+  }
+
+  /** By itself at the point, or from outside where it has not come there in time. */
+  async #dead(
+    name: ProcessName,
+    { gone, armed, withinMs }: { readonly gone: Promise<number>; readonly armed: Armed; readonly withinMs: number },
+  ): Promise<{ readonly at: string; readonly goneMs: number }> {
+    const reached = await Promise.race([gone.then(() => true), sleep(withinMs, false)])
+    if (!reached) this.#scene.processes.get(name)!.kill()
+    const goneMs = await gone
+    this.#scene.arm(name, null)
+    return { at: reached ? `${armed.of}: ${armed.point}` : 'outside', goneMs }
+  }
+
+  async #turnBack({ dies, armed, fault, moving }: Extract<Event, { kind: 'verdict' }>): Promise<void> {
+    const { query, processes } = this.#scene
+    // Of all keys, none would be left to move.
+    if (moving) await this.#order(['rollback'])
+    await this.#canaryOut()
+    const leader = await this.#leader()
+    const rollbacks = await rollbacksSoFar(query)
+    const gone = processes.get(leader.name)!.gone()
+    if (gone === null) return
+    const move = moving ? await this.#moveInTheWay() : null
+    // A next leader has its flip to cancel first.
+    void gone.then(() => move?.letGo())
+    if (dies === 'verdict') this.#scene.arm(leader.name, armed)
+    for (const to of CONTROLLERS) this.#break({ line: { from: 'gateways', to }, fault })
+    const verdict = eventually(async () => (await rollbacksSoFar(query)) > rollbacks, 'a verdict on a silent canary', VERDICT_MS)
+    await this.#recovered('the judge', async () => Number(await verdict))
+    await move?.letGo()
+    for (const to of CONTROLLERS) this.#scene.line({ from: 'gateways', to }).mend()
+    if (dies === 'again') this.#scene.arm(leader.name, armed)
+    const again = dies === 'again' ? this.#canaryOut() : Promise.resolve()
+    const { at, goneMs } = await this.#dead(leader.name, { gone, armed, withinMs: JUDGED_POINT_REACHED_MS })
+    this.#tell({ who: leader.name, at, recoveryMs: await this.#recovered(leader.name, () => this.#leads(leader, goneMs)) })
+    await Promise.all([again, move?.ended])
+  }
+
+  /** More keys on their way out, whose flip gets no further: somebody holds what it must lock. */
+  async #moveInTheWay(): Promise<{ readonly letGo: () => Promise<void>; readonly ended: Promise<unknown> }> {
+    const { command, hold, query } = this.#scene
+    const letGo = await hold(`select 1 from switchback.ownership where owner = 'source' for update`)
+    const ended = command(['canary', 'advance', '60%'])
+    const begun = async () => (await query(`select 1 from switchback.flip where owner_to = 'target' and state = 'intent'`)).length > 0
+    await eventually(begun, 'a flip to the target has begun', RECOVERS_MS)
+    return { letGo, ended }
+  }
+
+  /** As a person would have it: ordered again for as long as the judge, or what breaks, turns it back. */
+  async #canaryOut(): Promise<void> {
+    const out = async () => {
+      await this.#scene.command(['canary', 'start', '20%'])
+      return isCanaryOut(this.#scene.query)
+    }
+    await eventually(out, 'a canary is out', ENDS_MS)
   }
 
   /** What it ordered is carried out, or refused by name, with nobody there to hear of it. */
@@ -346,6 +410,7 @@ class Round {
       ...(parity.result['rowsNotChecked'] === 0 ? [] : [`parity did not check ${String(parity.result['rowsNotChecked'])} rows`]),
       ...(await this.#leftBehind()),
     ]
+    const judge = this.#options.verdicts === null ? null : await this.#judgeChecked()
     return {
       seed: this.#options.seed,
       killed: this.#killed,
@@ -356,10 +421,18 @@ class Round {
       lost: both('lost'),
       doubled: both('doubled'),
       parityDifferences: parity.result['differences'],
-      violations,
+      violations: [...violations, ...(judge?.failures ?? []).map(({ what }) => what)],
       notRecovered: this.#notRecovered,
       flips: Number((await this.#scene.query(`select count(*)::text as n from switchback.flip where state = 'routed'`))[0]!['n']),
+      judge,
     }
+  }
+
+  async #judgeChecked(): Promise<JudgeChecked> {
+    const { query } = this.#scene
+    // What is not is a failure of the check.
+    await eventually(() => isAllReported(query), 'all rollbacks are reported', ENDS_MS).catch(() => undefined)
+    return checkJudge(await readJudgeRows(query))
   }
 
   /** At home, every slot is PostgreSQL's and steady, and no flip, poison or debt is open. */
@@ -403,30 +476,6 @@ interface Lead {
   readonly token: number
   /** The token under which its heart beats. */
   readonly heart: number
-}
-
-const SLOTS = new Map(Array.from({ length: ACCOUNTS }, (_, i) => [i + 1, hashSlotOf(String(i + 1))]))
-
-/** So many accounts' writes do not keep anybody waiting who asks for one of them. */
-const WRITTEN_ACCOUNTS_MIN = 20
-
-/** Slots of a command that was killed may have no account at all: a write to them is never sent (seed 7001). */
-export function isWritten(slots: ReadonlySet<number>): boolean {
-  return [...SLOTS.values()].filter((slot) => slots.has(slot)).length >= WRITTEN_ACCOUNTS_MIN
-}
-
-/** When it was acknowledged, wall clock ms. */
-function firstAnswer(
-  load: LoadProcess,
-  { from, sinceMs, slots }: { readonly from: number; readonly sinceMs: number; readonly slots: ReadonlySet<number> | null },
-): number | undefined {
-  // Samples come when they are done, so that what was sent since then is not far back.
-  for (let i = Math.max(0, from - 100); i < load.samples.length; i++) {
-    const { kind, outcome, intendedMs, latencyMs, account } = load.samples[i]!
-    if (kind !== 'write' || outcome !== 'acknowledged' || intendedMs < sinceMs) continue
-    if (slots === null || slots.has(SLOTS.get(account)!)) return intendedMs + latencyMs
-  }
-  return undefined
 }
 
 function logsOf(scene: Scene): string {

@@ -8,6 +8,7 @@ import { type LoadProcess, startLoadProcess } from '../../examples/ledger/load-p
 import { type CommandOptions, type CommandResult, runCommand, Supervised } from '../../examples/ledger/processes.ts'
 import { startWorld, type World } from '../../examples/ledger/world.ts'
 import { freePort } from '../../src/app/embedded/free-port.ts'
+import type { JudgeOptions } from '../../src/model/migration.ts'
 import { CONTROLLERS, GATEWAYS, type Line, PROCESSES, type ProcessName, STORES } from './plan.ts'
 import type { Armed } from './points.ts'
 
@@ -35,15 +36,26 @@ export interface Scene {
   commandArmed(args: readonly string[], armed: Armed): Promise<CommandResult>
   /** Of PostgreSQL, on a connection of its own. */
   query(sql: string): Promise<Record<string, string>[]>
+  /** A transaction that keeps what it has locked until it is let go. */
+  hold(sql: string): Promise<() => Promise<void>>
   close(): Promise<void>
 }
 
-export async function openScene(seed: number, signal: AbortSignal): Promise<Scene> {
+/** So that each kill may bring a verdict, and evidence of all is there at the end. */
+const JUDGE: JudgeOptions = { silenceMs: 3_000, evidenceFilesMax: 1_000 }
+
+export interface SceneOptions {
+  readonly seed: number
+  readonly judged: boolean
+  readonly signal: AbortSignal
+}
+
+export async function openScene({ seed, judged, signal }: SceneOptions): Promise<Scene> {
   const world = await startWorld({
     accounts: ACCOUNTS,
     durableTarget: true,
-    // What is planted here it would turn back, and the moves are the round's own.
-    judge: { enabled: false },
+    // It turns back what is planted here, and then the moves are not the round's own alone.
+    judge: judged ? JUDGE : { enabled: false },
     say: () => undefined,
     progress: () => undefined,
     signal,
@@ -107,6 +119,7 @@ async function peopled(world: World, seed: number): Promise<Scene> {
       return runCommand(args, { ...world.command, env: armable(world.command.env, armedPath('command')) })
     },
     query: (sql) => query(world.databaseUrl, sql),
+    hold: (sql) => hold(world.databaseUrl, sql),
     close: () => world.close(),
   }
 }
@@ -168,10 +181,21 @@ function writeWhole(path: string, value: unknown): void {
   renameSync(`${path}.new`, path)
 }
 
-async function query(url: string, sql: string): Promise<Record<string, string>[]> {
+async function connected(url: string): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: url, query_timeout: QUERY_TIMEOUT_MS, connectionTimeoutMillis: QUERY_TIMEOUT_MS })
   client.on('error', () => undefined)
   await client.connect()
+  return client
+}
+
+async function hold(url: string, sql: string): Promise<() => Promise<void>> {
+  const client = await connected(url)
+  await client.query(`begin; ${sql}`)
+  return () => client.end().catch(() => undefined)
+}
+
+async function query(url: string, sql: string): Promise<Record<string, string>[]> {
+  const client = await connected(url)
   try {
     return (await client.query<Record<string, string>>(sql)).rows
   } finally {

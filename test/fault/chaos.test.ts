@@ -16,10 +16,30 @@ test('INV-1 to INV-9: a round of chaos: twelve kills, broken lines and a stopped
     kills: 12,
     lines: 3,
     stops: 1,
+    verdicts: null,
     say: (text) => t.diagnostic(text),
     signal: new AbortController().signal,
   })
   assert.deepEqual(failuresOf(report), [], `seed ${seed}`)
   assert.ok(report.killed.length >= 12, `${report.killed.length} kills`)
   assert.ok(report.acknowledgedWrites > 300 && report.flips > 0, `${report.acknowledgedWrites} writes, ${report.flips} flips`)
+})
+
+test('INV-10: a round of chaos with the judge on: its verdicts, orders and reports survive kills in the midst of them, and it turns nothing out again', {
+  timeout: 400_000,
+}, async (t) => {
+  const seed = Math.floor(Date.now() / 86_400_000)
+  t.diagnostic(`seed ${seed}`)
+  const report = await runRound({
+    seed,
+    kills: 2,
+    lines: 0,
+    stops: 0,
+    verdicts: 3,
+    say: (text) => t.diagnostic(text),
+    signal: new AbortController().signal,
+  })
+  assert.deepEqual(failuresOf(report), [], `seed ${seed}`)
+  const { verdicts, ordersHome, restarts } = report.judge!
+  assert.ok(verdicts >= 3 && ordersHome >= verdicts && restarts > 0, `${verdicts} verdicts, ${ordersHome} orders, ${restarts} restarts`)
 })
