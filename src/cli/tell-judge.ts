@@ -22,8 +22,14 @@ export function tellStanding(standing: JudgeStanding): string[] {
   ]
 }
 
-function tellStatement({ statement, canary, control }: StatementStanding): string {
-  return `  ${statement}, since the step began: canary ${tellArm(canary)}; control ${tellArm(control)}`
+function tellStatement({ statement, canary, control, controlKnown }: StatementStanding): string {
+  const { known, watchedMs, neededMs } = controlKnown ?? { known: true, watchedMs: 0, neededMs: 0 }
+  const learning = known ? '' : `; its tail is not judged yet (control watched for ${whole(watchedMs)} of ${whole(neededMs)} s)`
+  return `  ${statement}, since the step began: canary ${tellArm(canary)}; control ${tellArm(control)}${learning}`
+}
+
+function whole(ms: number): number {
+  return Math.floor(ms / 1_000)
 }
 
 function tellKey({ key, act, arrivalsPerSecond, rho, growthToBlock }: KeyStanding): string {
