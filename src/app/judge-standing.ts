@@ -3,6 +3,7 @@
 import { type Evidence, type JudgeConfig, type Judgement, type Saturation, thresholdOf } from '../canary/judge.ts'
 import type { KeySaturation } from '../canary/saturation.ts'
 import { armsOf, type Level } from '../canary/statement.ts'
+import { type ControlKnown, controlKnown } from '../canary/tail.ts'
 import type { ArmSummary } from '../canary/verdict.ts'
 import type { LostMeasurements } from './lost-reports.ts'
 
@@ -28,6 +29,8 @@ export interface StatementStanding {
   readonly statement: string
   readonly canary: ArmSummary
   readonly control: ArmSummary
+  /** Whether `tail` judges it yet. Of a leader of an earlier version there is none. */
+  readonly controlKnown?: ControlKnown
 }
 
 export interface KeyStanding {
@@ -54,7 +57,9 @@ export function standingOf(
     readonly lost: readonly LostMeasurements[]
   },
 ): JudgeStanding {
-  const statements = Object.entries(state.statements).map(([statement, one]): StatementStanding => ({ statement, ...armsOf(one) }))
+  const statements = Object.entries(state.statements).map(
+    ([statement, one]): StatementStanding => ({ statement, ...armsOf(one), controlKnown: controlKnown(one.tail) }),
+  )
   return {
     step: state.step,
     promote,

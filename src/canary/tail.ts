@@ -154,10 +154,23 @@ export function tailResized(state: TailState): TailState {
   return { ...state, rate: FRESH_TAIL.rate, block: null, q: null }
 }
 
+/** What q begins from: until it is known, nothing is judged by this detector. */
+export interface ControlKnown {
+  readonly known: boolean
+  readonly watchedMs: number
+  readonly neededMs: number
+}
+
+export function controlKnown(state: TailState): ControlKnown {
+  return { known: isReady(state), watchedMs: Math.min(state.pastMs, PRIOR_MS), neededMs: PRIOR_MS }
+}
+
 function holdOf(state: TailState, n: number): string | null {
-  if (n === 0) return null
+  if (n === 0 || isReady(state)) return null
   if (state.settled.weight === 0) return 'tail: control has not been seen yet'
-  return isReady(state) ? null : `tail: control was watched for ${Math.round(state.pastMs / 1_000)} of ${PRIOR_MS / 1_000} s`
+  return state.pastMs < PRIOR_MS
+    ? `tail: control was watched for ${Math.round(state.pastMs / 1_000)} of ${PRIOR_MS / 1_000} s`
+    : `tail: control had ${state.controlRequests} of ${PRIOR_LEAST_REQUESTS} requests`
 }
 
 function isReady(state: TailState): boolean {

@@ -29,8 +29,14 @@ export function tellLost({ gateway, lostMs, lastMs }: JudgeStanding['lost'][numb
   return `Measurements: of gateway ${gateway}, ${(lostMs / 1_000).toFixed(1)} s were lost in the last hour (last at ${new Date(lastMs).toISOString()}).`
 }
 
-function tellStatement({ statement, canary, control }: StatementStanding): string {
-  return `  ${statement}, since the step began: canary ${tellArm(canary)}; control ${tellArm(control)}`
+function tellStatement({ statement, canary, control, controlKnown }: StatementStanding): string {
+  const { known, watchedMs, neededMs } = controlKnown ?? { known: true, watchedMs: 0, neededMs: 0 }
+  const learning = known ? '' : `; its tail is not judged yet (control watched for ${whole(watchedMs)} of ${whole(neededMs)} s)`
+  return `  ${statement}, since the step began: canary ${tellArm(canary)}; control ${tellArm(control)}${learning}`
+}
+
+function whole(ms: number): number {
+  return Math.floor(ms / 1_000)
 }
 
 function tellKey({ key, act, arrivalsPerSecond, rho, growthToBlock }: KeyStanding): string {

@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import type { Arms } from '../../src/canary/arm-counts.ts'
 import { NO_COUNTS } from '../../src/canary/arm-counts.ts'
 import { levelOf } from '../../src/canary/e-detector.ts'
-import { FRESH_TAIL, type TailState, tailResized, tailStep } from '../../src/canary/tail.ts'
+import { controlKnown, FRESH_TAIL, type TailState, tailResized, tailStep } from '../../src/canary/tail.ts'
 import { seededRandom } from '../../src/lib/prng.ts'
 import { arm, coins, type Day, day, HARM_MS, SLOW_MS } from './seen.ts'
 
@@ -102,6 +102,21 @@ test('until control was watched for ten minutes nothing is judged, and it says s
     state,
   )
   assert.ok(levelOf(state.detector) > THRESHOLD)
+})
+
+test('that control is known is said when it was watched for ten minutes and had a thousand requests, and is true of what is judged', () => {
+  const known = (arms: Arms, seconds: number) =>
+    after(
+      Array.from({ length: seconds }, () => arms),
+      FRESH_TAIL,
+    )
+  const alone = { canary: NO_COUNTS, control: arm({ requests: 400, slow: 8 }) }
+  assert.deepEqual(controlKnown(FRESH_TAIL), { known: false, watchedMs: 0, neededMs: 600_000 })
+  assert.deepEqual(controlKnown(known(alone, 301)), { known: false, watchedMs: 300_000, neededMs: 600_000 })
+  assert.deepEqual(controlKnown(known(alone, 700)), { known: true, watchedMs: 600_000, neededMs: 600_000 })
+  const rare = { canary: arm({ requests: 1 }), control: arm({ requests: 1 }) }
+  assert.deepEqual(controlKnown(known(rare, 700)), { known: false, watchedMs: 600_000, neededMs: 600_000 })
+  assert.equal(tailStep(known(rare, 700), rare, 1_000, NO_SLO).hold, 'tail: control had 700 of 1000 requests')
 })
 
 test('with control gone the x0 and q of before go on, and what hurts is still found; a thin control does not take their place', () => {
