@@ -150,7 +150,8 @@ export class ArmMeter implements ContentionSink {
       return [{ label, source, target }]
     })
     const hot = nowMs < this.#hotDueMs ? null : { source: this.#hot('source'), target: this.#hot('target') }
-    if (hot !== null) this.#hotDueMs = nowMs + HOT_TOLD_EVERY_MS
+    // The first keys are told at once.
+    if (hot !== null && namesIn(hot).length > 0) this.#hotDueMs = nowMs + HOT_TOLD_EVERY_MS
     const report: MeasuredReport = {
       overMs: nowMs - this.#sinceMs,
       fromMs: this.#sinceMs - this.#beganMs,

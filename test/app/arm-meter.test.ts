@@ -67,6 +67,9 @@ test('a key that was told as hot before the time began is told by name: requests
 test('sketches go with the first report and then every five seconds; their keys are told by name in each report between', () => {
   const clock = handClock()
   const meter = new ArmMeter(clock)
+  // Nothing to tell of yet.
+  assert.deepEqual(meter.take().keys, [])
+  clock.at += 1_000
   meter.statement(answered('hot'))
   const told: (boolean | readonly string[])[][] = []
   for (let second = 0; second <= 6; second++) {
