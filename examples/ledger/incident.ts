@@ -18,14 +18,12 @@ export interface IncidentOptions extends StageOptions {
 /** How long a step is out before the next one would be taken. */
 const STEP_MS = 30_000
 const WRITES_A_STEP = 100
-/** The whole canary: of so little data, all of it can go home in one pause. */
-const SLOTS_PER_FLIP = 1_024
 
 /** Throws DemoFailed when a command failed or the signal came; the evidence decides the rest. */
 export function runIncident(options: IncidentOptions): Promise<IncidentReport> {
   const startedMs = Date.now()
   const { judge } = INCIDENTS[options.incident]
-  return played(options, { lines: true, judge, slotsPerFlip: SLOTS_PER_FLIP }, async (stage) => {
+  return played(options, { lines: true, judge }, async (stage) => {
     const story = new Story(stage, options)
     await story.tell()
     return story.report(startedMs)

@@ -39,7 +39,7 @@ const LOG_CHARACTERS = 4_000
 /** Plays on a world of its own, which is gone when this returns, however it does. Throws DemoFailed when a command failed or the signal came. */
 export async function played<R>(
   options: StageOptions,
-  world: Pick<WorldOptions, 'lines' | 'judge' | 'slotsPerFlip'>,
+  world: Pick<WorldOptions, 'lines' | 'judge'>,
   play: (stage: Stage) => Promise<R>,
 ): Promise<R> {
   try {

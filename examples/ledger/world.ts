@@ -54,8 +54,6 @@ export interface WorldOptions {
   readonly lines?: boolean
   /** The configuration's `judge`. */
   readonly judge?: JudgeOptions
-  /** By default as in the configuration. */
-  readonly slotsPerFlip?: number
 }
 
 export const TABLE_PREFIX = 'ledger_'
@@ -169,9 +167,8 @@ interface ConfigParts {
   readonly options: WorldOptions
 }
 
-function configText({ endpoint, gatewayPort, controllerPort, lines, options: { judge, slotsPerFlip } }: ConfigParts): string {
+function configText({ endpoint, gatewayPort, controllerPort, lines, options: { judge } }: ConfigParts): string {
   const advertise = lines === null ? '' : `, advertise: { port: ${lines.feed.port} }`
-  const batches = slotsPerFlip === undefined ? '' : `, slotsPerFlip: ${slotsPerFlip}`
   const judging = judge === undefined ? '' : `\n  judge: ${JSON.stringify(judge)},`
   return `import { defineMigration } from 'switchback'
 
@@ -185,7 +182,7 @@ export default defineMigration({
     'public.profiles': { partitionKey: 'account_id' },
   },
   gateway: { port: ${gatewayPort} },
-  controller: { port: ${controllerPort}${advertise}${batches} },${judging}
+  controller: { port: ${controllerPort}${advertise} },${judging}
   signingKeyFile: 'switchback.key',
   invariants: [
     {
