@@ -13,6 +13,7 @@ import { judgeSettings } from './judge-settings.ts'
 import { type Judging, openJudging } from './judging.ts'
 import type { Measurements } from './judging-parts.ts'
 import { comparedEveryMs, LiveParity } from './live-parity.ts'
+import { slotsOnTarget } from './slots-on-target.ts'
 import type { Workspace } from './workspace.ts'
 
 export interface LeaderJudgeOptions {
@@ -47,7 +48,7 @@ export async function openLeaderJudge(options: LeaderJudgeOptions): Promise<Lead
   })
   const store = createJudgeStore(session, token)
   const settings = judgeSettings(workspace.config)
-  const step = stepOf(options.view)
+  const step = slotsOnTarget(options.view)
   const everyMs = comparedEveryMs(settings.config.promotion.parityFreshMs)
   const parity = new LiveParity({
     workspace,
@@ -79,19 +80,5 @@ export async function openLeaderJudge(options: LeaderJudgeOptions): Promise<Lead
       await Promise.all([judging.run(signal), watchAftermath(aftermath, signal), ...compare])
     },
     close: () => session.close(),
-  }
-}
-
-/** Counted once a view. */
-function stepOf(view: () => RoutingView): () => number {
-  let counted: RoutingView | null = null
-  let step = 0
-  return () => {
-    const now = view()
-    if (now === counted) return step
-    step = 0
-    for (const { owner } of now.rows()) if (owner === 'target') step++
-    counted = now
-    return step
   }
 }

@@ -35,6 +35,7 @@ import { openWorkspaceTarget } from './open-parts.ts'
 import { type OwnerRecord, openOwnerRecord } from './owner-record.ts'
 import { openProbe, type Probe } from './probe.ts'
 import { PROBE_SLOT, withProbe } from './probe-mapping.ts'
+import { slotsOnTarget } from './slots-on-target.ts'
 import { openSourceQuery } from './source-query.ts'
 import { type StandbyWatch, watchStandbys } from './standby-watch.ts'
 import { openSyncs, type Syncs } from './syncs.ts'
@@ -258,8 +259,8 @@ async function workAsLeader(options: ControllerOptions, led: Led, signal: AbortS
 }
 
 function targetAnswersOf({ store, probe, syncs }: Led): TargetAnswers {
-  const watched = () => [...syncs.view().rows()].some(({ owner }) => owner === 'target')
-  return createTargetAnswers({ target: store, key: probe.key, clock: systemClock, watched })
+  const onTarget = slotsOnTarget(() => syncs.view())
+  return createTargetAnswers({ target: store, key: probe.key, clock: systemClock, watched: () => onTarget() > 0 })
 }
 
 interface OrderParts {

@@ -2,7 +2,8 @@
 // plpgsql function declared volatile every statement reads by a snapshot of its own, which the comments below rely on.
 //
 // Locks, always in this order, so that acts never wait for each other in a circle: leader (share), judge, state, flip, mapped tables,
-// ownership. Ownership rows are taken `for no key update nowait`: whoever is refused rolls back, and waits holding nothing
+// ownership. Only canary_off asks for a key share of judge behind them: whoever holds that row for update waits for none of the others.
+// Ownership rows are taken `for no key update nowait`: whoever is refused rolls back, and waits holding nothing
 // (protocols.md, Guard, Old snapshots; faults.md 66).
 
 /** SQLSTATEs of the functions' own refusals; the detail is JSON. store/session.ts turns them into codes. */

@@ -195,12 +195,17 @@ test('a verdict after the end of the move was announced is recorded and orders n
     assert.equal(await announced(), 't')
   }))
 
+/** Until the trigger goes. */
+async function refuseOrders({ admin }: Pick<ControlWorld, 'admin'>): Promise<void> {
+  await admin.query(`
+    create function public.refuse() returns trigger language plpgsql as $$ begin raise exception 'not now'; end $$;
+    create trigger refuse before insert on switchback.job for each row execute function public.refuse()`)
+}
+
 test('while PostgreSQL refuses the order the verdict waits, whole, and nothing of it is there; then it is recorded once', () =>
   withJudge(async ({ world, session, known, told, lead }) => {
     const led = await lead()
-    await world.admin.query(`
-      create function public.refuse() returns trigger language plpgsql as $$ begin raise exception 'not now'; end $$;
-      create trigger refuse before insert on switchback.job for each row execute function public.refuse()`)
+    await refuseOrders(world)
     known.statements = { deposit: FAILING }
     await untilVerdict(led)
     await eventually(() => told.some((line) => /not now/.test(line)), 'it is told')
@@ -233,9 +238,7 @@ test('what gateways measured and nobody heard is in what the judge says of itsel
 test('whoever starts again before a verdict is recorded has not heard of it: it is recorded, and stands', () =>
   withJudge(async ({ world, session, known, lead }) => {
     const led = await lead()
-    await world.admin.query(`
-      create function public.refuse() returns trigger language plpgsql as $$ begin raise exception 'not now'; end $$;
-      create trigger refuse before insert on switchback.job for each row execute function public.refuse()`)
+    await refuseOrders(world)
     known.statements = { deposit: FAILING }
     await untilVerdict(led)
     await world.admin.query('drop trigger refuse on switchback.job')

@@ -4,7 +4,7 @@
 import { flipWaiting, giveUp, type Waiting } from '../../src/app/flip-waiting.ts'
 import { readOnlyFirst, setReadOnly } from '../../src/app/read-only.ts'
 import { type StandbyWatch, watchStandbys } from '../../src/app/standby-watch.ts'
-import { createTargetAnswers, type TargetAnswers } from '../../src/app/target-answers.ts'
+import type { TargetAnswers } from '../../src/app/target-answers.ts'
 import type { FlipParts } from '../../src/flip/parts.ts'
 import { resumeFlips, runFlip } from '../../src/flip/run-flip.ts'
 import { awaitAcks } from '../../src/flip/waits.ts'
@@ -23,11 +23,12 @@ import { leaderControl, type SimulatedLeader, viewOf } from './control.ts'
 import type { Step } from './coverage.ts'
 import type { Host } from './kernel.ts'
 import { ORIGIN, openStream, reverseApplier } from './leader-parts.ts'
+import { linkedAnswers } from './linked-answers.ts'
 import { linkedTarget } from './linked-target.ts'
 import { type Job, PgError } from './postgres-parts.ts'
 import { Connection, ConnectionLost } from './sessions.ts'
 import { STANDBY, STANDBY_LOST_MS } from './standby.ts'
-import { ENTRIES_PER_BUCKET, KEYS, LEASE, SLOT_GROUPS, type World } from './world.ts'
+import { ENTRIES_PER_BUCKET, LEASE, SLOT_GROUPS, type World } from './world.ts'
 
 const LEADER_LOST_MS = 400
 const BEAT_MS = 80
@@ -205,15 +206,7 @@ class LeaderParts {
     this.#options = options
     this.#view = viewOf(world.postgres)
     options.control.onLeaseChange(() => this.#woken.notify())
-    this.#answers = createTargetAnswers(
-      {
-        target: linkedTarget(world, host, 'watch'),
-        key: KEYS[0]!,
-        clock: world.kernel.clock(host),
-        watched: () => [...this.#view.rows()].some(({ owner }) => owner === 'target'),
-      },
-      { targetAnswerMs: 250, silentAnswerMs: 60, againMs: 20, lookMs: 80, looksMin: 2, staleMs: 800, hangingMax: 8 },
-    )
+    this.#answers = linkedAnswers(world, host, () => this.#view)
     this.reverse = createReverseSync({
       target: linkedTarget(world, host, 'sync'),
       applier,
@@ -251,13 +244,8 @@ class LeaderParts {
     const end = () => stop.abort()
     signal.addEventListener('abort', end, { once: true })
     await this.#refresh()
-    const parts = [
-      this.#forward(stop.signal),
-      this.reverse.run(stop.signal),
-      this.#keepFresh(stop.signal),
-      this.#answers.run(stop.signal),
-      this.#jobs(stop.signal),
-    ]
+    const until = stop.signal
+    const parts = [this.#forward(until), this.reverse.run(until), this.#keepFresh(until), this.#answers.run(until), this.#jobs(until)]
     try {
       await Promise.race(parts)
     } finally {
